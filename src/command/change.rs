@@ -1,0 +1,94 @@
+//! Changes: what a command does to the state, as small as the edit. The journal holds these and
+//! nothing else, and applying them in order is the state; so everything here is data.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::clock::{Expiry, Time};
+use crate::key::{Key, TypedKey};
+use crate::types::TypeTable;
+use crate::value::{Delta, Member, Value};
+
+/// One edit of the state. A key, bytes or members may be borrowed from the request or from the
+/// journal's bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change<'a> {
+    /// The entry is now this one.
+    Put {
+        /// The entry's key.
+        key: Key<'a>,
+        /// Its value, of the kind of the key's type.
+        value: Value,
+        /// Its flags.
+        flags: u32,
+        /// When it ends.
+        expires: Expiry,
+    },
+    /// The entry is gone.
+    Remove {
+        /// The entry's key.
+        key: Key<'a>,
+    },
+    /// The entry ends at another time; its value stays.
+    Expire {
+        /// The entry's key.
+        key: Key<'a>,
+        /// When it ends.
+        expires: Expiry,
+    },
+    /// The number is now this one; flags and expiry stay. Creates a missing counter. A named
+    /// value takes it in memcached's in-place form.
+    Number {
+        /// The counter's or the named key.
+        key: Key<'a>,
+        /// The new number.
+        number: u64,
+    },
+    /// Bytes before or after those of a DATA or named value.
+    Extend {
+        /// The entry's key.
+        key: Key<'a>,
+        /// Where the bytes go.
+        side: Side,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Members added to (or updated in) an INDEX and removed from it.
+    Members {
+        /// The index.
+        key: TypedKey,
+        /// Flags and expiry if this creates the index.
+        create: Option<(u32, Expiry)>,
+        /// Members to add, ascending by id.
+        added: Cow<'a, [Member]>,
+        /// Ids to remove, ascending.
+        removed: Cow<'a, [u32]>,
+    },
+    /// A step of the counter `target.id` for every member `id` of an index.
+    FanOut {
+        /// The index.
+        index: TypedKey,
+        /// The prefix of the counters.
+        target: u16,
+        /// The step.
+        delta: Delta,
+    },
+    /// Everything is gone: now, or all that is there at that time.
+    Flush {
+        /// When; `None` is now.
+        at: Option<Time>,
+    },
+    /// The type table is now this one.
+    Types(Arc<TypeTable>),
+    /// Several changes at once: all of them or none.
+    Batch(Vec<Change<'a>>),
+}
+
+/// An end of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Before the first byte.
+    Front,
+    /// After the last byte.
+    Back,
+}

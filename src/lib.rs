@@ -1,0 +1,10 @@
+//! storage_server
+pub mod clock;
+pub mod key;
+pub mod limits;
+pub mod types;
+pub mod value;
+pub mod command {
+    //! commands
+    pub mod change;
+}

@@ -1,0 +1,38 @@
+//! Every bound of the server in one place, checked against each other at compile time.
+//! Anyone may read these; what the operator can change is in `config` and starts from here.
+
+/// The longest key, in bytes, as in memcached.
+pub const KEY_BYTES_MAX: usize = 250;
+
+/// The default bound of a value or of a request's block, in bytes.
+pub const VALUE_BYTES_DEFAULT: usize = 1 << 20;
+
+/// The largest `max_value` that an operator may configure, in bytes.
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// The longest line of an ordinary command, in bytes, its line end included.
+pub const LINE_BYTES_MAX: usize = 2 << 10;
+
+/// The longest line of `get`, `gets`, `gat`, `gats` and `mset`, in bytes.
+pub const LONG_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// The most members of one INDEX.
+pub const MEMBERS_MAX: usize = 16 << 20;
+
+/// The largest payload of one journal batch, in bytes; a longer length is damage, not data.
+pub const BATCH_BYTES_MAX: usize = 512 << 20;
+
+/// The number of shards of the store; a power of two.
+pub const SHARDS: usize = 256;
+
+/// The largest expiry that is relative to now, in seconds; larger ones are Unix times.
+pub const RELATIVE_EXPIRY_MAX_S: i64 = 60 * 60 * 24 * 30;
+
+const _: () = {
+    assert!(SHARDS.is_power_of_two());
+    assert!(LINE_BYTES_MAX > KEY_BYTES_MAX * 2);
+    assert!(LONG_LINE_BYTES_MAX > LINE_BYTES_MAX);
+    // A full index and the largest request each fit one batch.
+    assert!(MEMBERS_MAX * 8 + LINE_BYTES_MAX < BATCH_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX * 4 + LONG_LINE_BYTES_MAX < BATCH_BYTES_MAX);
+};

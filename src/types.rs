@@ -1,0 +1,258 @@
+//! The type table: which prefixes exist, what each holds, and what a raw key means under it.
+//!
+//! Invariant: rows ascend by prefix, `1 INDEX` and `2 COUNTER` are always there, and the target
+//! of every INDEX type is a counter type of the same table.
+
+use crate::key::{Key, KeyError};
+
+/// The prefix of the built-in INDEX type.
+pub const INDEX_PREFIX: u16 = 1;
+/// The prefix of the built-in COUNTER type, the target of an INDEX that names none.
+pub const COUNTER_PREFIX: u16 = 2;
+
+/// What the entries of a type hold. The number is the kind's stable tag on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// An unsigned 32-bit number.
+    Counter = 1,
+    /// An unsigned 64-bit number.
+    Counter64 = 2,
+    /// A set of u32 ids, each with a u32 attribute.
+    Index = 3,
+    /// Bytes, as memcached.
+    Data = 4,
+}
+
+impl Kind {
+    /// Every kind, in the order of their tags.
+    pub const ALL: [Self; 4] = [Self::Counter, Self::Counter64, Self::Index, Self::Data];
+
+    /// The name in the configuration, in `show types` and in errors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "COUNTER",
+            Self::Counter64 => "COUNTER64",
+            Self::Index => "INDEX",
+            Self::Data => "DATA",
+        }
+    }
+
+    /// The kind of that name, exactly as written.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The stable tag on disk.
+    pub const fn tag(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind of that tag.
+    pub fn from_tag(tag: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.tag() == tag)
+    }
+
+    /// True for the kinds that a fan-out can increment.
+    pub const fn is_counter(self) -> bool {
+        matches!(self, Self::Counter | Self::Counter64)
+    }
+}
+
+/// One declared type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeDef {
+    /// The type's number, 1..=65535.
+    pub prefix: u16,
+    /// What its entries hold.
+    pub kind: Kind,
+    /// For an INDEX: the counter type that its fan-out increments. `None` for other kinds.
+    pub target: Option<u16>,
+}
+
+/// Why rows do not make a type table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TypeError {
+    /// A prefix of 0.
+    #[error("type number must be 1..65535")]
+    PrefixOutOfRange,
+    /// One of the two built-in types was declared again.
+    #[error("type {0} is built in and cannot be redefined")]
+    BuiltIn(u16),
+    /// One prefix twice.
+    #[error("type {0} is declared twice")]
+    Duplicate(u16),
+    /// A `target` on a type that is not an INDEX.
+    #[error("type {0} is not an INDEX: only an INDEX has a target")]
+    TargetWithoutIndex(u16),
+    /// A `target` that is not a counter type.
+    #[error("target {target} of type {prefix} is not a COUNTER or COUNTER64 type")]
+    TargetNotCounter {
+        /// The INDEX type.
+        prefix: u16,
+        /// What it names.
+        target: u16,
+    },
+}
+
+/// The declared types.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeTable {
+    rows: Vec<TypeDef>,
+    /// For each prefix up to the largest declared one: its row and one, or 0.
+    row_of: Vec<u16>,
+}
+
+impl Default for TypeTable {
+    fn default() -> Self {
+        Self::from_rows(BUILT_IN.to_vec())
+    }
+}
+
+const BUILT_IN: [TypeDef; 2] = [
+    TypeDef {
+        prefix: INDEX_PREFIX,
+        kind: Kind::Index,
+        target: Some(COUNTER_PREFIX),
+    },
+    TypeDef {
+        prefix: COUNTER_PREFIX,
+        kind: Kind::Counter,
+        target: None,
+    },
+];
+
+impl TypeTable {
+    /// The built-in types and `declared` ones; an INDEX without a target gets type 2.
+    pub fn new(declared: impl IntoIterator<Item = TypeDef>) -> Result<Self, TypeError> {
+        let mut rows = BUILT_IN.to_vec();
+        for mut row in declared {
+            if row.prefix == 0 {
+                return Err(TypeError::PrefixOutOfRange);
+            }
+            if BUILT_IN
+                .iter()
+                .any(|built_in| built_in.prefix == row.prefix)
+            {
+                return Err(TypeError::BuiltIn(row.prefix));
+            }
+            if rows.iter().any(|other| other.prefix == row.prefix) {
+                return Err(TypeError::Duplicate(row.prefix));
+            }
+            if row.kind == Kind::Index {
+                row.target = row.target.or(Some(COUNTER_PREFIX));
+            } else if row.target.is_some() {
+                return Err(TypeError::TargetWithoutIndex(row.prefix));
+            }
+            rows.push(row);
+        }
+        let table = Self::from_rows(rows);
+        for row in &table.rows {
+            if let Some(target) = row.target
+                && !table.get(target).is_some_and(|row| row.kind.is_counter())
+            {
+                return Err(TypeError::TargetNotCounter {
+                    prefix: row.prefix,
+                    target,
+                });
+            }
+        }
+        Ok(table)
+    }
+
+    fn from_rows(mut rows: Vec<TypeDef>) -> Self {
+        rows.sort_by_key(|row| row.prefix);
+        let longest = rows.last().map_or(0, |row| usize::from(row.prefix) + 1);
+        let mut row_of = vec![0; longest];
+        for (number, row) in (1..).zip(&rows) {
+            if let Some(cell) = row_of.get_mut(usize::from(row.prefix)) {
+                *cell = number;
+            }
+        }
+        Self { rows, row_of }
+    }
+
+    /// The rows, ascending by prefix.
+    pub fn rows(&self) -> &[TypeDef] {
+        &self.rows
+    }
+
+    /// The rows that an operator declared, without the built-in ones: what [`Self::new`] takes.
+    pub fn declared(&self) -> impl Iterator<Item = TypeDef> {
+        self.rows
+            .iter()
+            .copied()
+            .filter(|row| row.prefix > COUNTER_PREFIX)
+    }
+
+    /// The position of a prefix among the rows.
+    pub fn position(&self, prefix: u16) -> Option<usize> {
+        usize::from(*self.row_of.get(usize::from(prefix))?).checked_sub(1)
+    }
+
+    /// The type of that prefix.
+    pub fn get(&self, prefix: u16) -> Option<&TypeDef> {
+        self.rows.get(self.position(prefix)?)
+    }
+}
+
+/// What to do with a key that is not of a declared type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRules {
+    /// Named keys are served; otherwise they are refused.
+    pub named_keys: bool,
+    /// A typed-looking key of an undeclared prefix is a named key; otherwise it is refused.
+    pub unknown_prefix_is_named: bool,
+}
+
+impl Default for KeyRules {
+    fn default() -> Self {
+        Self {
+            named_keys: true,
+            unknown_prefix_is_named: false,
+        }
+    }
+}
+
+impl TypeTable {
+    /// What a key from the wire means under this table and `rules`.
+    pub fn resolve<'a>(&self, raw: &'a [u8], rules: KeyRules) -> Result<Key<'a>, KeyError> {
+        let named = |_| {
+            if rules.named_keys {
+                Ok(Key::Named(raw))
+            } else {
+                Err(KeyError::NamedKeysOff)
+            }
+        };
+        match Key::parse(raw).and_then(|key| self.check(key)) {
+            Ok(Key::Named(_)) => named(()),
+            Ok(key) => Ok(key),
+            Err(error) if rules.unknown_prefix_is_named && !self.declares(error) => named(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check<'a>(&self, key: Key<'a>) -> Result<Key<'a>, KeyError> {
+        match key {
+            Key::Typed(typed) if self.position(typed.prefix).is_none() => {
+                Err(KeyError::UnknownType {
+                    prefix: typed.prefix,
+                })
+            }
+            key => Ok(key),
+        }
+    }
+
+    /// True if the key that gave `error` is of a declared prefix.
+    fn declares(&self, error: KeyError) -> bool {
+        match error {
+            KeyError::IdTooLarge { prefix } | KeyError::IdLeadingZeros { prefix } => {
+                self.position(prefix).is_some()
+            }
+            KeyError::PrefixOutOfRange
+            | KeyError::PrefixLeadingZeros
+            | KeyError::UnknownType { .. }
+            | KeyError::NamedKeysOff => false,
+        }
+    }
+}

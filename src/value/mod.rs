@@ -1,0 +1,38 @@
+//! Values: what an entry holds. One file per value type: its memory form, operations and wire
+//! form. Values know nothing of commands, time or storage.
+
+pub mod counter;
+pub mod data;
+pub mod index;
+
+use std::sync::Arc;
+
+use crate::clock::Expiry;
+pub use counter::Delta;
+pub use data::Blob;
+pub use index::{Index, Member};
+
+/// A value on its own, shared where it is large: cloning one is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// What a COUNTER or COUNTER64 holds.
+    Number(u64),
+    /// What an INDEX holds.
+    Index(Arc<Index>),
+    /// What a DATA or named key holds.
+    Data(Blob),
+}
+
+/// All that is known of one entry. A view, not the storage: tables keep only what is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The value.
+    pub value: Value,
+    /// The client's flags.
+    pub flags: u32,
+    /// When the entry ends.
+    pub expires: Expiry,
+    /// The cas unique: the sequence number of the last change, or for a counter a function of
+    /// value, flags and expiry.
+    pub cas: u64,
+}
