@@ -1,0 +1,46 @@
+//! `get gets gat gats`: one or many keys, with or without a new expiry.
+
+use smallvec::SmallVec;
+
+use super::{Change, Context, Exptime, Hit, View};
+use crate::key::Key;
+
+/// A retrieval command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fetch<'a> {
+    /// The keys as sent, in order.
+    pub keys: SmallVec<[&'a [u8]; 1]>,
+    /// For `gat` and `gats`: the new expiry of what is found.
+    pub touch: Option<Exptime>,
+}
+
+impl Fetch<'_> {
+    /// What a reply says of one found entry.
+    pub fn hit(view: View<'_>) -> Hit {
+        Hit {
+            value: view.value.to_value(),
+            flags: view.flags,
+            cas: view.cas,
+        }
+    }
+}
+
+/// A new expiry for an entry that exists: gone at once if that is in the past.
+pub(super) fn expire<'a>(key: Key<'a>, exptime: Exptime, ctx: &Context) -> Change<'a> {
+    let expires = exptime.resolve(ctx.now);
+    if expires.is_past(ctx.now) {
+        Change::Remove { key }
+    } else {
+        Change::Expire { key, expires }
+    }
+}
+
+/// The change that `gat` makes to one key, if it is there.
+pub fn touch<'a>(
+    key: Key<'a>,
+    exptime: Exptime,
+    old: Option<View<'_>>,
+    ctx: &Context,
+) -> Option<Change<'a>> {
+    old.map(|_| expire(key, exptime, ctx))
+}

@@ -1,0 +1,228 @@
+//! Commands: what a client may ask of the store, by family, and the rules of each.
+//!
+//! Invariant: the rules are pure. They see the old entry, the time and the limits, and return a
+//! reply and a [`Change`]; they read no clock, lock nothing and do no I/O. A write cannot be
+//! forgotten by the journal because the change *is* what a rule returns.
+
+pub mod arith;
+pub mod change;
+pub mod fetch;
+pub mod put;
+pub mod refusal;
+pub mod remove;
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::clock::{Expiry, Time};
+use crate::key::Key;
+use crate::limits::RELATIVE_EXPIRY_MAX_S;
+use crate::types::Kind;
+use crate::value::{Blob, Index, Value};
+pub use arith::Arith;
+pub use change::Change;
+pub use fetch::Fetch;
+pub use put::{Mode, Put};
+pub use refusal::Refusal;
+
+/// A command on the store's entries. Keys and bodies are as they came from the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command<'a> {
+    /// `get gets gat gats`
+    Fetch(Fetch<'a>),
+    /// `set add replace append prepend cas`
+    Put(Put<'a>),
+    /// `mset`: all or none; of a key named twice the last wins.
+    PutMany(Vec<Put<'a>>),
+    /// `incr decr`
+    Arith(Arith<'a>),
+    /// `delete`
+    Delete {
+        /// The key as sent.
+        key: &'a [u8],
+    },
+    /// `touch`
+    Touch {
+        /// The key as sent.
+        key: &'a [u8],
+        /// The new expiry.
+        exptime: Exptime,
+    },
+    /// `flush_all`
+    FlushAll {
+        /// From when on; 0 is now.
+        delay: Exptime,
+    },
+}
+
+/// What a command answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// The value was stored.
+    Stored,
+    /// The condition of the command was not met.
+    NotStored,
+    /// The entry has changed since the cas unique was read.
+    Exists,
+    /// There is no such entry.
+    NotFound,
+    /// The entry was removed.
+    Deleted,
+    /// The expiry was changed.
+    Touched,
+    /// Done.
+    Ok,
+    /// The new number, or of a fan-out how many counters it changed.
+    Number(u64),
+    /// One answer for each key, in the order of the request.
+    Hits(SmallVec<[Option<Hit>; 1]>),
+}
+
+/// A found entry, as a reply carries it. Large values are shared, not copied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The value.
+    pub value: Value,
+    /// The client's flags.
+    pub flags: u32,
+    /// The cas unique.
+    pub cas: u64,
+}
+
+/// What a rule returns: the reply, and the edit that makes it true.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<'a> {
+    /// What the client hears.
+    pub reply: Reply,
+    /// What is done; `None` if nothing changes.
+    pub change: Option<Change<'a>>,
+}
+
+impl<'a> Outcome<'a> {
+    fn keep(reply: Reply) -> Self {
+        Self {
+            reply,
+            change: None,
+        }
+    }
+
+    fn with(reply: Reply, change: Change<'a>) -> Self {
+        Self {
+            reply,
+            change: Some(change),
+        }
+    }
+}
+
+/// What a key of the store holds: an entry of a type, or a named value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// An entry of a declared type.
+    Kind(Kind),
+    /// Bytes with memcached's exact behaviour.
+    Named,
+}
+
+/// A resolved key and what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The key.
+    pub key: Key<'a>,
+    /// What its type says.
+    pub holds: Holds,
+}
+
+/// An entry as it is in the store, borrowed under the lock of its shard.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'s> {
+    /// The value.
+    pub value: ViewValue<'s>,
+    /// The client's flags.
+    pub flags: u32,
+    /// When the entry ends; not before the time of the command that sees this.
+    pub expires: Expiry,
+    /// The cas unique.
+    pub cas: u64,
+}
+
+/// The value of a [`View`].
+#[derive(Clone, Copy, Debug)]
+pub enum ViewValue<'s> {
+    /// What a counter holds.
+    Number(u64),
+    /// What an INDEX holds.
+    Index(&'s Arc<Index>),
+    /// What a DATA or named key holds.
+    Data(&'s Blob),
+}
+
+impl ViewValue<'_> {
+    /// The value on its own.
+    pub fn to_value(self) -> Value {
+        match self {
+            Self::Number(number) => Value::Number(number),
+            Self::Index(index) => Value::Index(Arc::clone(index)),
+            Self::Data(blob) => Value::Data(blob.clone()),
+        }
+    }
+}
+
+/// What a rule may know beside the old entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The time of the decision.
+    pub now: Time,
+    /// The longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// The most members of an index.
+    pub members_max: usize,
+    /// The memory limit is reached: nothing may grow.
+    pub memory_full: bool,
+}
+
+impl Context {
+    fn may_grow(&self) -> Result<(), Refusal> {
+        if self.memory_full {
+            Err(Refusal::OutOfMemory)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// An expiry as the wire gives it: 0 never, negative at once, up to 30 days relative, larger a
+/// Unix time; in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exptime(pub i64);
+
+impl Exptime {
+    /// The moment that this means for a command decided at `now`.
+    pub fn resolve(self, now: Time) -> Expiry {
+        match u64::try_from(self.0) {
+            Ok(0) => Expiry::NEVER,
+            Ok(seconds) if self.0 <= RELATIVE_EXPIRY_MAX_S => {
+                Expiry::at(now.plus_ms(seconds.saturating_mul(1000)))
+            }
+            Ok(seconds) => Expiry::at(Time(seconds.saturating_mul(1000))),
+            Err(_) => Expiry::at(Time(0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_never_at_once_relative_or_absolute() {
+        let now = Time(1_000_000_000_000);
+        let resolved = |seconds| Exptime(seconds).resolve(now);
+        assert_eq!(resolved(0), Expiry::NEVER);
+        assert!(resolved(-1).is_past(now));
+        assert_eq!(resolved(1), Expiry::at(Time(now.0 + 1000)));
+        assert_eq!(resolved(2_592_000), Expiry::at(Time(now.0 + 2_592_000_000)));
+        assert!(resolved(2_592_001).is_past(now), "a Unix time in 1970");
+        assert_eq!(resolved(1_000_000_001), Expiry::at(Time(1_000_000_001_000)));
+    }
+}

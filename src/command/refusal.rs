@@ -1,0 +1,122 @@
+//! Refusals: why a command changed nothing. Each names the cause and, where there is one, the
+//! remedy; the front-end adds its own framing.
+
+use crate::key::{KeyError, TypedKey};
+use crate::types::Kind;
+use crate::value::counter::largest;
+use crate::value::index::MemberError;
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The key means nothing under the type table.
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    /// A counter's body is not a number in range.
+    #[error("{key} is {}: value must be 0..{}, got \"{got}\"", .kind.name(), largest(*.kind))]
+    NotANumber {
+        /// The counter.
+        key: TypedKey,
+        /// Its kind.
+        kind: Kind,
+        /// The start of the body, escaped.
+        got: String,
+    },
+    /// An INDEX body is not a list of members.
+    #[error("{key} is INDEX: {error}")]
+    Member {
+        /// The index.
+        key: TypedKey,
+        /// Where and why.
+        error: MemberError,
+    },
+    /// The command does not apply to this kind of entry.
+    #[error("{verb} does not apply to {key}, which is {}", .kind.name())]
+    WrongKind {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of which entry.
+        key: TypedKey,
+        /// What the entry holds.
+        kind: Kind,
+    },
+    /// A delta that no number or no named value takes.
+    #[error("invalid numeric delta argument")]
+    BadDelta,
+    /// A delta beyond the width of a COUNTER.
+    #[error("a COUNTER's delta must be -4294967295..4294967295")]
+    DeltaOutOfRange,
+    /// A named value that is not a number.
+    #[error("cannot increment or decrement non-numeric value")]
+    NonNumeric,
+    /// A target on a key that is not an INDEX.
+    #[error("only an INDEX takes a target type")]
+    NoTarget,
+    /// A target that is not a counter type.
+    #[error("target {0} is not a COUNTER or COUNTER64 type")]
+    TargetNotCounter(u16),
+    /// The value, or what it would become, is over `max_value`.
+    #[error("object too large for cache")]
+    TooLarge,
+    /// The index would hold too many members.
+    #[error("{key} would hold more than {max} members")]
+    TooManyMembers {
+        /// The index.
+        key: TypedKey,
+        /// The limit.
+        max: usize,
+    },
+    /// The memory limit is reached.
+    #[error("out of memory storing object")]
+    OutOfMemory,
+    /// The disk is full: reads go on, writes resume once there is space.
+    #[error("out of disk space")]
+    DiskFull,
+    /// A write or a sync failed: reads go on, writes resume after a new snapshot.
+    #[error("storage failed, read-only")]
+    StorageFailed,
+    /// The disk has not finished a sync for too long.
+    #[error("storage stalled: the disk has not answered for 5 seconds")]
+    StorageStalled,
+}
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request cannot be carried out as it is.
+    Client,
+    /// The request is in order; the server cannot carry it out now.
+    Server,
+}
+
+impl Refusal {
+    /// Who is at fault.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Key(_)
+            | Self::NotANumber { .. }
+            | Self::Member { .. }
+            | Self::WrongKind { .. }
+            | Self::BadDelta
+            | Self::DeltaOutOfRange
+            | Self::NonNumeric
+            | Self::NoTarget
+            | Self::TargetNotCounter(_) => Fault::Client,
+            Self::TooLarge
+            | Self::TooManyMembers { .. }
+            | Self::OutOfMemory
+            | Self::DiskFull
+            | Self::StorageFailed
+            | Self::StorageStalled => Fault::Server,
+        }
+    }
+
+    /// True if the storage itself refuses writes: a `noreply` writer must then be cut off,
+    /// because silence would be a lie.
+    pub fn is_storage(&self) -> bool {
+        matches!(
+            self,
+            Self::DiskFull | Self::StorageFailed | Self::StorageStalled
+        )
+    }
+}

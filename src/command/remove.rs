@@ -1,0 +1,26 @@
+//! `delete touch`: the entry goes, now or at another time.
+
+use super::fetch::expire;
+use super::{Change, Context, Exptime, Outcome, Reply, View};
+use crate::key::Key;
+
+/// The rule of `delete`.
+pub fn delete<'a>(key: Key<'a>, old: Option<View<'_>>) -> Outcome<'a> {
+    match old {
+        Some(_) => Outcome::with(Reply::Deleted, Change::Remove { key }),
+        None => Outcome::keep(Reply::NotFound),
+    }
+}
+
+/// The rule of `touch`.
+pub fn touch<'a>(
+    key: Key<'a>,
+    exptime: Exptime,
+    old: Option<View<'_>>,
+    ctx: &Context,
+) -> Outcome<'a> {
+    match old {
+        Some(_) => Outcome::with(Reply::Touched, expire(key, exptime, ctx)),
+        None => Outcome::keep(Reply::NotFound),
+    }
+}

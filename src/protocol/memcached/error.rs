@@ -1,0 +1,81 @@
+//! What is wrong with a request, the line that says so, and where the next request begins.
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+use crate::limits::KEY_BYTES_MAX;
+
+/// Why bytes are not a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// No such command, or not with so many words.
+    Unknown,
+    /// A word of the line is not what it must be.
+    Malformed(&'static str),
+    /// A key is longer than 250 bytes.
+    KeyTooLong,
+    /// The block is longer than `max_value`.
+    TooLarge,
+    /// The block is not followed by a line end.
+    BadChunk,
+    /// The length of a block cannot be known.
+    BadLength,
+    /// A line is too long for its command.
+    LineTooLong(usize),
+    /// Another protocol is spoken.
+    Foreign(&'static str),
+}
+
+impl Complaint {
+    /// True if nobody can know where the next request begins: the connection must close.
+    pub fn closes(self) -> bool {
+        match self {
+            Self::BadLength | Self::LineTooLong(_) | Self::Foreign(_) => true,
+            Self::Unknown
+            | Self::Malformed(_)
+            | Self::KeyTooLong
+            | Self::TooLarge
+            | Self::BadChunk => false,
+        }
+    }
+}
+
+/// The reply line, without its line end.
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("ERROR"),
+            Self::Malformed(cause) => write!(f, "CLIENT_ERROR {cause}"),
+            Self::KeyTooLong => {
+                write!(f, "CLIENT_ERROR key is longer than {KEY_BYTES_MAX} bytes")
+            }
+            Self::TooLarge => f.write_str("SERVER_ERROR object too large for cache"),
+            Self::BadChunk => f.write_str("CLIENT_ERROR bad data chunk"),
+            Self::BadLength => f.write_str("CLIENT_ERROR bad data chunk: length is not a number"),
+            Self::LineTooLong(max) => write!(f, "CLIENT_ERROR line is longer than {max} bytes"),
+            Self::Foreign(protocol) => write!(
+                f,
+                "CLIENT_ERROR this port speaks memcached's text protocol, not {protocol}"
+            ),
+        }
+    }
+}
+
+/// A request that failed, and how to get to the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong.
+    pub complaint: Complaint,
+    /// The lengths of the blocks that follow the line and must be passed over.
+    pub skip: SmallVec<[u64; 1]>,
+}
+
+impl From<Complaint> for Failure {
+    fn from(complaint: Complaint) -> Self {
+        Self {
+            complaint,
+            skip: SmallVec::new(),
+        }
+    }
+}

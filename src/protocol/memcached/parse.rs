@@ -1,0 +1,221 @@
+//! Bytes to requests. The parser reads whole lines, then words, then whole blocks; a request is
+//! taken only once all of it has arrived, so how the input is split cannot matter.
+//!
+//! After an error the parser passes over exactly the blocks that the line announced, or says
+//! that the connection must close: nothing inside a block is ever read as a command.
+
+use smallvec::SmallVec;
+
+use super::Request;
+use super::error::{Complaint, Failure};
+use super::storage::Announced;
+use super::verbs::{self, Line};
+use super::words::Words;
+use crate::command::Command;
+use crate::limits::{LINE_BYTES_MAX, LONG_LINE_BYTES_MAX};
+
+/// The state of one connection's input.
+#[derive(Debug, Default)]
+pub struct Parser {
+    /// Blocks still to be passed over, the next one last.
+    skip: SmallVec<[u64; 1]>,
+    /// Everything up to the next line end is passed over: behind a block or in its place.
+    skip_line: bool,
+    /// How many bytes at the front of the input are known to have no line end.
+    scanned: usize,
+    /// How many bytes a whole request takes at the least, once its line has been read: there is
+    /// no need to look again before they have come.
+    needed: usize,
+}
+
+/// What the front of the input is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step<'a> {
+    /// A whole request.
+    Request(Request<'a>),
+    /// An error to be answered, unless `noreply`.
+    Complaint {
+        /// What is wrong.
+        complaint: Complaint,
+        /// No reply is wanted.
+        noreply: bool,
+    },
+    /// More bytes are needed.
+    Incomplete,
+}
+
+impl Parser {
+    /// Takes the next request from the front of `input`: how many bytes it took, and what they
+    /// were. `value_max` is the longest value.
+    pub fn next<'a>(&mut self, input: &'a [u8], value_max: usize) -> (usize, Step<'a>) {
+        let skipped = self.pass_over(input);
+        let rest = input.get(skipped..).unwrap_or_default();
+        if rest.is_empty() || rest.len() < self.needed {
+            return (skipped, Step::Incomplete);
+        }
+        let (taken, step) = self.request(rest, value_max);
+        if step != Step::Incomplete {
+            (self.scanned, self.needed) = (0, 0);
+        }
+        (skipped + taken, step)
+    }
+
+    /// Passes over what is left of failed requests' blocks; returns how many bytes.
+    fn pass_over(&mut self, input: &[u8]) -> usize {
+        let mut passed = 0;
+        while passed < input.len() && (self.skip_line || !self.skip.is_empty()) {
+            let rest = input.get(passed..).unwrap_or_default();
+            if self.skip_line {
+                let end = memchr::memchr(b'\n', rest);
+                self.skip_line = end.is_none();
+                passed += end.map_or(rest.len(), |end| end + 1);
+            } else if let Some(left) = self.skip.last_mut() {
+                let taken = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
+                *left -= taken as u64;
+                passed += taken;
+                if *left == 0 {
+                    self.skip.pop();
+                    self.skip_line = true;
+                }
+            }
+        }
+        passed
+    }
+
+    fn request<'a>(&mut self, input: &'a [u8], value_max: usize) -> (usize, Step<'a>) {
+        if let Some(&first) = input.first()
+            && let Some(protocol) = foreign_byte(first)
+        {
+            return (0, complain(Complaint::Foreign(protocol)));
+        }
+        let unscanned = input.get(self.scanned..).unwrap_or_default();
+        let Some(end) = memchr::memchr(b'\n', unscanned).map(|end| self.scanned + end) else {
+            return (0, self.unfinished_line(input));
+        };
+        let line = input.get(..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut words = Words::new(line);
+        let Some(name) = words.next() else {
+            return (end + 1, complain(Complaint::Unknown));
+        };
+        let verb = verbs::find(name);
+        let line_max = if verb.is_some_and(|verb| verb.long_line) {
+            LONG_LINE_BYTES_MAX
+        } else {
+            LINE_BYTES_MAX
+        };
+        if end + 1 > line_max {
+            return (0, complain(Complaint::LineTooLong(line_max)));
+        }
+        let Some(verb) = verb else {
+            return (end + 1, complain(unknown_line(line)));
+        };
+        match (verb.read)(words, value_max) {
+            Ok(Line::Whole(request)) => (end + 1, Step::Request(request)),
+            Ok(Line::Announced(announced)) => self.blocks(input, end + 1, announced),
+            Err(failure) => (end + 1, self.fail(failure, words)),
+        }
+    }
+
+    fn unfinished_line<'a>(&mut self, input: &[u8]) -> Step<'a> {
+        let name = Words::new(input).next().unwrap_or_default();
+        let long = verbs::find(name).is_some_and(|verb| verb.long_line);
+        let line_max = if long {
+            LONG_LINE_BYTES_MAX
+        } else {
+            LINE_BYTES_MAX
+        };
+        if input.len() >= line_max {
+            return complain(Complaint::LineTooLong(line_max));
+        }
+        self.scanned = input.len();
+        Step::Incomplete
+    }
+
+    fn fail<'a>(&mut self, failure: Failure, mut words: Words<'_>) -> Step<'a> {
+        let Failure { complaint, skip } = failure;
+        self.skip = skip;
+        self.skip.reverse();
+        Step::Complaint {
+            complaint,
+            noreply: words.take_noreply(),
+        }
+    }
+
+    /// Takes the blocks behind a storage line that is in order and ends at `start`.
+    fn blocks<'a>(
+        &mut self,
+        input: &'a [u8],
+        start: usize,
+        announced: Announced<'a>,
+    ) -> (usize, Step<'a>) {
+        let Announced {
+            mut puts,
+            lengths,
+            noreply,
+            many,
+        } = announced;
+        // The line is not scanned again; each block to come takes its length and a line end.
+        self.scanned = start - 1;
+        let mut at = start;
+        for (number, (put, length)) in puts.iter_mut().zip(&lengths).enumerate() {
+            let body_len = usize::try_from(*length).unwrap_or(usize::MAX);
+            let rest = input.get(at..).unwrap_or_default();
+            let (body, after) = rest.split_at_checked(body_len).unwrap_or((rest, &[]));
+            let line_end = match after {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                [] | [b'\r'] => {
+                    let to_come: u64 = lengths.iter().skip(number).map(|length| length + 1).sum();
+                    let to_come = usize::try_from(to_come).unwrap_or(usize::MAX);
+                    self.needed = at.saturating_add(to_come);
+                    return (0, Step::Incomplete);
+                }
+                [..] => {
+                    self.skip_line = true;
+                    self.skip = lengths.iter().skip(number + 1).rev().copied().collect();
+                    let complaint = Complaint::BadChunk;
+                    return (at + body_len, Step::Complaint { complaint, noreply });
+                }
+            };
+            put.body = body;
+            at += body_len + line_end;
+        }
+        let command = match puts.pop() {
+            Some(put) if !many => Command::Put(put),
+            last => {
+                puts.extend(last);
+                Command::PutMany(puts.into_vec())
+            }
+        };
+        (at, Step::Request(Request::data(command, noreply)))
+    }
+}
+
+fn complain<'a>(complaint: Complaint) -> Step<'a> {
+    Step::Complaint {
+        complaint,
+        noreply: false,
+    }
+}
+
+/// The protocol that begins with a byte that no command begins with.
+fn foreign_byte(first: u8) -> Option<&'static str> {
+    match first {
+        0x80 => Some("its binary protocol"),
+        0x16 => Some("TLS"),
+        _ => None,
+    }
+}
+
+/// A line that begins with no command: perhaps it is a request line of HTTP.
+fn unknown_line(line: &[u8]) -> Complaint {
+    let is_http = Words::new(line)
+        .last()
+        .is_some_and(|word| word.starts_with(b"HTTP/"));
+    if is_http {
+        Complaint::Foreign("HTTP")
+    } else {
+        Complaint::Unknown
+    }
+}

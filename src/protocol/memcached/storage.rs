@@ -1,0 +1,115 @@
+//! The lines that announce data blocks: `set` and its family, and `mset`.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::error::{Complaint, Failure};
+use super::words::{Words, check_key};
+use crate::command::{Exptime, Mode, Put};
+
+/// A storage line that is in order; its blocks are still to come.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Announced<'a> {
+    /// The puts, with empty bodies.
+    pub(super) puts: SmallVec<[Put<'a>; 1]>,
+    /// The length of each block.
+    pub(super) lengths: SmallVec<[u64; 1]>,
+    /// No reply is wanted.
+    pub(super) noreply: bool,
+    /// `mset`, even of one item: one reply for all.
+    pub(super) many: bool,
+}
+
+/// As memcached, no length of 2 GiB or more is believed.
+const LENGTH_MAX: u64 = i32::MAX as u64 - 2;
+
+/// Reads the line of a single-block command after its verb; of `cas`, with one word more.
+pub(super) fn announce_one(
+    mut words: Words<'_>,
+    mode: Mode,
+    value_max: usize,
+) -> Result<Announced<'_>, Failure> {
+    let noreply = words.take_noreply();
+    let (key, flags, exptime, length) =
+        (words.word()?, words.word()?, words.word()?, words.word()?);
+    let length = length_of(length)?;
+    let failed = |complaint| Failure {
+        complaint,
+        skip: smallvec![length],
+    };
+    let mut put = put(key, flags, exptime).map_err(failed)?;
+    put.mode = mode;
+    if let Mode::Cas(unique) = &mut put.mode {
+        *unique = words.unique().map_err(failed)?;
+    }
+    if too_long(length, value_max) {
+        return Err(failed(Complaint::TooLarge));
+    }
+    Ok(Announced {
+        puts: smallvec![put],
+        lengths: smallvec![length],
+        noreply,
+        many: false,
+    })
+}
+
+/// Reads the line of `mset` after its verb.
+pub(super) fn announce_many(
+    mut words: Words<'_>,
+    value_max: usize,
+) -> Result<Announced<'_>, Failure> {
+    let noreply = words.take_noreply();
+    let (mut puts, mut lengths) = (SmallVec::new(), SmallVec::new());
+    let mut complaint = None;
+    while let Some(key) = words.next() {
+        // With a word missing nobody can know how many blocks will follow.
+        let incomplete = |_| Complaint::BadLength;
+        let flags = words.word().map_err(incomplete)?;
+        let exptime = words.word().map_err(incomplete)?;
+        lengths.push(length_of(words.word().map_err(incomplete)?)?);
+        match put(key, flags, exptime) {
+            Ok(put) => puts.push(put),
+            Err(found) => complaint = complaint.or(Some(found)),
+        }
+    }
+    if lengths.is_empty() {
+        return Err(Complaint::Unknown.into());
+    }
+    if too_long(lengths.iter().sum(), value_max) {
+        complaint = complaint.or(Some(Complaint::TooLarge));
+    }
+    match complaint {
+        Some(complaint) => Err(Failure {
+            complaint,
+            skip: lengths,
+        }),
+        None => Ok(Announced {
+            puts,
+            lengths,
+            noreply,
+            many: true,
+        }),
+    }
+}
+
+fn put<'a>(key: &'a [u8], flags: &'a [u8], exptime: &'a [u8]) -> Result<Put<'a>, Complaint> {
+    let key = check_key(key)?;
+    let flags = Words::new(flags).flags()?;
+    let exptime: Exptime = Words::new(exptime).exptime()?;
+    Ok(Put {
+        key,
+        mode: Mode::Set,
+        flags,
+        exptime,
+        body: &[],
+    })
+}
+
+fn length_of(word: &[u8]) -> Result<u64, Complaint> {
+    crate::key::decimal(word)
+        .filter(|length| *length <= LENGTH_MAX)
+        .ok_or(Complaint::BadLength)
+}
+
+fn too_long(length: u64, value_max: usize) -> bool {
+    usize::try_from(length).map_or(true, |length| length > value_max)
+}

@@ -1,0 +1,332 @@
+//! The table of commands: name, usage, what it is for, and how its line is read. The README's
+//! table is made from it and a test compares them.
+
+use super::error::{Complaint, Failure};
+use super::storage::{Announced, announce_many, announce_one};
+use super::words::{Words, check_key};
+use super::{Admin, Request};
+use crate::command::{Arith, Command, Exptime, Fetch, Mode};
+
+/// A command of the protocol.
+pub struct Verb {
+    /// The first word of the line.
+    pub name: &'static str,
+    /// The line's form.
+    pub usage: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Lines up to 1 MiB instead of 2 KiB.
+    pub long_line: bool,
+    pub(super) read: Reader,
+}
+
+/// Reads the words after the verb; `usize` is the longest value.
+pub(super) type Reader = for<'a> fn(Words<'a>, usize) -> Result<Line<'a>, Failure>;
+
+/// What a line turned out to be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Line<'a> {
+    /// A whole request.
+    Whole(Request<'a>),
+    /// A request whose blocks follow.
+    Announced(Announced<'a>),
+}
+
+const fn verb(
+    name: &'static str,
+    usage: &'static str,
+    summary: &'static str,
+    read: Reader,
+) -> Verb {
+    Verb {
+        name,
+        usage,
+        summary,
+        long_line: false,
+        read,
+    }
+}
+
+const fn long(verb: Verb) -> Verb {
+    Verb {
+        long_line: true,
+        ..verb
+    }
+}
+
+/// Every command, the most frequent ones first.
+pub static VERBS: &[Verb] = &[
+    long(verb(
+        "get",
+        "get <key>+",
+        "The values of one or more keys.",
+        |words, _| fetch(words, None, false),
+    )),
+    verb(
+        "set",
+        "set <key> <flags> <exptime> <bytes> [noreply]",
+        "Store.",
+        |words, max| announce_one(words, Mode::Set, max).map(Line::Announced),
+    ),
+    long(verb(
+        "gets",
+        "gets <key>+",
+        "The values with their cas uniques.",
+        |words, _| fetch(words, None, true),
+    )),
+    verb(
+        "incr",
+        "incr <key> <delta> [<target type>] [noreply]",
+        "Add to a number; of an INDEX, add to the counter of every member.",
+        |words, _| arith(words, false),
+    ),
+    verb(
+        "decr",
+        "decr <key> <delta> [<target type>] [noreply]",
+        "Subtract, not below 0; of an INDEX, from the counter of every member.",
+        |words, _| arith(words, true),
+    ),
+    verb("delete", "delete <key> [noreply]", "Remove.", |words, _| {
+        delete(words)
+    }),
+    verb(
+        "add",
+        "add <key> <flags> <exptime> <bytes> [noreply]",
+        "Store if the key is not there.",
+        |words, max| announce_one(words, Mode::Add, max).map(Line::Announced),
+    ),
+    verb(
+        "replace",
+        "replace <key> <flags> <exptime> <bytes> [noreply]",
+        "Store if the key is there.",
+        |words, max| announce_one(words, Mode::Replace, max).map(Line::Announced),
+    ),
+    verb(
+        "append",
+        "append <key> <flags> <exptime> <bytes> [noreply]",
+        "Add bytes at the end; to an INDEX, add members.",
+        |words, max| announce_one(words, Mode::Append, max).map(Line::Announced),
+    ),
+    verb(
+        "prepend",
+        "prepend <key> <flags> <exptime> <bytes> [noreply]",
+        "Add bytes at the front; from an INDEX, remove members.",
+        |words, max| announce_one(words, Mode::Prepend, max).map(Line::Announced),
+    ),
+    verb(
+        "cas",
+        "cas <key> <flags> <exptime> <bytes> <cas unique> [noreply]",
+        "Store if the entry has not changed since `gets`.",
+        |words, max| announce_one(words, Mode::Cas(0), max).map(Line::Announced),
+    ),
+    long(verb(
+        "mset",
+        "mset (<key> <flags> <exptime> <bytes>)+ [noreply]",
+        "Store several, all or none; the blocks follow in order.",
+        |words, max| announce_many(words, max).map(Line::Announced),
+    )),
+    verb(
+        "touch",
+        "touch <key> <exptime> [noreply]",
+        "Change the expiry.",
+        |words, _| touch(words),
+    ),
+    long(verb(
+        "gat",
+        "gat <exptime> <key>+",
+        "The values, and a new expiry for each.",
+        |mut words, _| {
+            let exptime = words.exptime()?;
+            fetch(words, Some(exptime), false)
+        },
+    )),
+    long(verb(
+        "gats",
+        "gats <exptime> <key>+",
+        "`gat` with cas uniques.",
+        |mut words, _| {
+            let exptime = words.exptime()?;
+            fetch(words, Some(exptime), true)
+        },
+    )),
+    verb(
+        "flush_all",
+        "flush_all [<delay>] [noreply]",
+        "Remove everything.",
+        |words, _| flush_all(words),
+    ),
+    verb(
+        "stats",
+        "stats [<topic>]",
+        "Figures about the server.",
+        |mut words, _| {
+            Ok(Line::Whole(Request::admin(Admin::Stats(
+                words.next().unwrap_or_default(),
+            ))))
+        },
+    ),
+    verb(
+        "show",
+        "show types",
+        "The declared types.",
+        |mut words, _| match (words.next(), words.next()) {
+            (Some(b"types"), None) => Ok(Line::Whole(Request::admin(Admin::ShowTypes))),
+            (Some(_) | None, _) => Err(Complaint::Unknown.into()),
+        },
+    ),
+    verb("version", "version", "The server's version.", |_, _| {
+        admin(Admin::Version)
+    }),
+    verb(
+        "verbosity",
+        "verbosity <level> [noreply]",
+        "Accepted and ignored.",
+        |words, _| verbosity(words),
+    ),
+    verb(
+        "reopen",
+        "reopen",
+        "As HUP: reopen the log and the data files, read the configuration.",
+        |mut words, _| {
+            words
+                .end()
+                .map_err(Failure::from)
+                .and_then(|()| admin(Admin::Reopen))
+        },
+    ),
+    verb(
+        "term",
+        "term",
+        "As TERM: stop gracefully.",
+        |mut words, _| {
+            words
+                .end()
+                .map_err(Failure::from)
+                .and_then(|()| admin(Admin::Terminate))
+        },
+    ),
+    verb(
+        "shutdown",
+        "shutdown [graceful]",
+        "As TERM: stop gracefully.",
+        |mut words, _| match (words.next(), words.next()) {
+            (None | Some(b"graceful"), None) => admin(Admin::Terminate),
+            (Some(_) | None, _) => {
+                Err(Complaint::Malformed("invalid shutdown mode: only graceful").into())
+            }
+        },
+    ),
+    verb("quit", "quit", "Close the connection.", |_, _| {
+        admin(Admin::Quit)
+    }),
+];
+
+/// The command of that name.
+pub fn find(name: &[u8]) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name.as_bytes() == name)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a Reader returns a Result")]
+fn admin(admin: Admin<'_>) -> Result<Line<'_>, Failure> {
+    Ok(Line::Whole(Request::admin(admin)))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a Reader returns a Result")]
+fn data(command: Command<'_>, noreply: bool) -> Result<Line<'_>, Failure> {
+    Ok(Line::Whole(Request::data(command, noreply)))
+}
+
+fn fetch(words: Words<'_>, touch: Option<Exptime>, with_cas: bool) -> Result<Line<'_>, Failure> {
+    let keys = words.map(check_key).collect::<Result<_, _>>()?;
+    let fetch = Fetch { keys, touch };
+    if fetch.keys.is_empty() {
+        return Err(Complaint::Unknown.into());
+    }
+    let request = Request::data(Command::Fetch(fetch), false);
+    Ok(Line::Whole(Request {
+        with_cas,
+        ..request
+    }))
+}
+
+fn arith(mut words: Words<'_>, decr: bool) -> Result<Line<'_>, Failure> {
+    let noreply = words.take_noreply();
+    let (key, delta) = (words.key()?, words.delta()?);
+    let target = words.next().map(|word| {
+        crate::key::decimal(word)
+            .and_then(|prefix| u16::try_from(prefix).ok())
+            .ok_or(Complaint::Malformed("target type is not in 1..65535"))
+    });
+    words.end()?;
+    data(
+        Command::Arith(Arith {
+            key,
+            decr,
+            delta,
+            target: target.transpose()?,
+        }),
+        noreply,
+    )
+}
+
+fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    let noreply = words.take_noreply();
+    let key = words.key()?;
+    match (words.next(), words.next()) {
+        // Old clients send a time of 0.
+        (None | Some(b"0"), None) => data(Command::Delete { key }, noreply),
+        (Some(_) | None, _) => Err(Complaint::Malformed(
+            "bad command line format.  Usage: delete <key> [noreply]",
+        )
+        .into()),
+    }
+}
+
+fn touch(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    let noreply = words.take_noreply();
+    let (key, exptime) = (words.key()?, words.exptime()?);
+    words.end()?;
+    data(Command::Touch { key, exptime }, noreply)
+}
+
+fn flush_all(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    let noreply = words.take_noreply();
+    let delay = if words.clone().next().is_some() {
+        words.exptime()?
+    } else {
+        Exptime(0)
+    };
+    words.end()?;
+    if delay.0 < 0 {
+        return Err(Complaint::Malformed("invalid exptime argument").into());
+    }
+    data(Command::FlushAll { delay }, noreply)
+}
+
+fn verbosity(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    let noreply = words.take_noreply();
+    if words.next().is_none() && !noreply {
+        return Err(Complaint::Unknown.into());
+    }
+    Ok(Line::Whole(Request {
+        noreply,
+        ..Request::admin(Admin::Verbosity)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_usages_begin_with_them() {
+        for (at, verb) in VERBS.iter().enumerate() {
+            assert!(verb.usage.starts_with(verb.name), "{}", verb.name);
+            assert!(
+                VERBS[at + 1..].iter().all(|other| other.name != verb.name),
+                "{}",
+                verb.name
+            );
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The table of a counter type in one shard: an id and a number each, and nothing more unless
+//! flags or an expiry were given.
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use super::hashing::Hashing;
+use crate::clock::{Expiry, Time};
+use crate::command::{View, ViewValue};
+use crate::types::Kind;
+use crate::value::{Delta, counter};
+
+/// A number as a table keeps it.
+pub(super) trait Number: Copy {
+    fn pack(number: u64) -> Self;
+    fn unpack(self) -> u64;
+}
+
+impl Number for u32 {
+    fn pack(number: u64) -> Self {
+        Self::try_from(number).unwrap_or(Self::MAX)
+    }
+    fn unpack(self) -> u64 {
+        self.into()
+    }
+}
+
+/// 64 bits that need only 4-byte alignment, so that a slot takes 12 bytes instead of 16.
+impl Number for [u32; 2] {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the two halves of the number"
+    )]
+    fn pack(number: u64) -> Self {
+        [number as u32, (number >> 32) as u32]
+    }
+    fn unpack(self) -> u64 {
+        let [low, high] = self;
+        u64::from(low) | u64::from(high) << 32
+    }
+}
+
+struct Counter<N> {
+    id: u32,
+    number: N,
+}
+
+/// What only some counters have.
+struct Extra {
+    id: u32,
+    flags: u32,
+    expires: Expiry,
+}
+
+/// The counters of one type in one shard.
+pub(super) struct Counters<N> {
+    kind: Kind,
+    counters: HashTable<Counter<N>>,
+    extras: HashTable<Extra>,
+}
+
+impl<N: Number> Counters<N> {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            counters: HashTable::new(),
+            extras: HashTable::new(),
+        }
+    }
+
+    /// An estimate of what one counter takes, in bytes: its slot, its control byte and the
+    /// share of empty slots.
+    const COUNTER_BYTES: usize = (size_of::<Counter<N>>() + 1) * 3 / 2;
+    const EXTRA_BYTES: usize = (size_of::<Extra>() + 1) * 3 / 2;
+
+    pub(super) fn bytes(&self) -> usize {
+        self.counters.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.counters.len()
+    }
+
+    pub(super) fn has_expiring(&self) -> bool {
+        !self.extras.is_empty()
+    }
+
+    fn extra(&self, hash: u64, id: u32) -> Option<&Extra> {
+        if self.extras.is_empty() {
+            return None;
+        }
+        self.extras.find(hash, |extra| extra.id == id)
+    }
+
+    pub(super) fn view(&self, hash: u64, id: u32, now: Time) -> Option<View<'_>> {
+        let counter = self.counters.find(hash, |counter| counter.id == id)?;
+        let (flags, expires) = self
+            .extra(hash, id)
+            .map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
+        if expires.is_past(now) {
+            return None;
+        }
+        let number = counter.number.unpack();
+        let cas = counter::cas(number, flags, expires);
+        Some(View {
+            value: ViewValue::Number(number),
+            flags,
+            expires,
+            cas,
+        })
+    }
+
+    /// Stores a number with its flags and expiry.
+    pub(super) fn put(
+        &mut self,
+        hashing: &Hashing,
+        hash: u64,
+        id: u32,
+        number: u64,
+        (flags, expires): (u32, Expiry),
+    ) {
+        self.set_number(hashing, hash, id, number);
+        self.set_extra(hashing, hash, id, flags, expires);
+    }
+
+    fn set_number(&mut self, hashing: &Hashing, hash: u64, id: u32, number: u64) {
+        let number = N::pack(number);
+        match self.slot(hashing, hash, id) {
+            Slot::Occupied(mut slot) => slot.get_mut().number = number,
+            Slot::Vacant(slot) => {
+                slot.insert(Counter { id, number });
+            }
+        }
+    }
+
+    fn slot(&mut self, hashing: &Hashing, hash: u64, id: u32) -> Slot<'_, Counter<N>> {
+        self.counters.entry(
+            hash,
+            |counter| counter.id == id,
+            |counter| hashing.id(counter.id),
+        )
+    }
+
+    fn set_extra(&mut self, hashing: &Hashing, hash: u64, id: u32, flags: u32, expires: Expiry) {
+        if flags == 0 && expires == Expiry::NEVER {
+            self.remove_extra(hash, id);
+            return;
+        }
+        let extra = Extra { id, flags, expires };
+        match self
+            .extras
+            .entry(hash, |extra| extra.id == id, |extra| hashing.id(extra.id))
+        {
+            Slot::Occupied(mut slot) => *slot.get_mut() = extra,
+            Slot::Vacant(slot) => {
+                slot.insert(extra);
+            }
+        }
+    }
+
+    fn remove_extra(&mut self, hash: u64, id: u32) {
+        if let Ok(slot) = self.extras.find_entry(hash, |extra| extra.id == id) {
+            slot.remove();
+        }
+    }
+
+    /// Changes the number alone; an expired counter ends here and a new one begins.
+    pub(super) fn number(&mut self, hashing: &Hashing, hash: u64, id: u32, number: u64, now: Time) {
+        self.end_if_expired(hash, id, now);
+        self.set_number(hashing, hash, id, number);
+    }
+
+    /// One step of a fan-out; a missing counter starts at 0.
+    pub(super) fn step(
+        &mut self,
+        hashing: &Hashing,
+        (hash, id): (u64, u32),
+        delta: Delta,
+        now: Time,
+    ) {
+        self.end_if_expired(hash, id, now);
+        let kind = self.kind;
+        match self.slot(hashing, hash, id) {
+            Slot::Occupied(mut slot) => {
+                let number = &mut slot.get_mut().number;
+                *number = N::pack(delta.apply(number.unpack(), kind));
+            }
+            Slot::Vacant(slot) => {
+                slot.insert(Counter {
+                    id,
+                    number: N::pack(delta.apply(0, kind)),
+                });
+            }
+        }
+    }
+
+    fn end_if_expired(&mut self, hash: u64, id: u32, now: Time) {
+        if self
+            .extra(hash, id)
+            .is_some_and(|extra| extra.expires.is_past(now))
+        {
+            self.remove(hash, id);
+        }
+    }
+
+    /// Sets the expiry; true if the counter is there.
+    pub(super) fn expire(
+        &mut self,
+        hashing: &Hashing,
+        hash: u64,
+        id: u32,
+        expires: Expiry,
+    ) -> bool {
+        if self
+            .counters
+            .find(hash, |counter| counter.id == id)
+            .is_none()
+        {
+            return false;
+        }
+        let flags = self.extra(hash, id).map_or(0, |extra| extra.flags);
+        self.set_extra(hashing, hash, id, flags, expires);
+        true
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, id: u32) -> bool {
+        self.remove_extra(hash, id);
+        self.counters
+            .find_entry(hash, |counter| counter.id == id)
+            .map(|slot| slot.remove())
+            .is_ok()
+    }
+
+    /// Drops what has expired.
+    pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
+        let counters = &mut self.counters;
+        self.extras.retain(|extra| {
+            let gone = extra.expires.is_past(now);
+            if gone
+                && let Ok(slot) =
+                    counters.find_entry(hashing.id(extra.id), |counter| counter.id == extra.id)
+            {
+                slot.remove();
+            }
+            !gone
+        });
+    }
+
+    /// Every counter that is alive.
+    pub(super) fn iter(
+        &self,
+        hashing: &Hashing,
+        now: Time,
+    ) -> impl Iterator<Item = (u32, View<'_>)> {
+        self.counters.iter().filter_map(move |counter| {
+            self.view(hashing.id(counter.id), counter.id, now)
+                .map(|view| (counter.id, view))
+        })
+    }
+
+    /// The same counters at another width.
+    pub(super) fn converted<M: Number>(&self, kind: Kind, hashing: &Hashing) -> Counters<M> {
+        let mut counters = HashTable::with_capacity(self.counters.len());
+        for counter in &self.counters {
+            let number = M::pack(counter.number.unpack());
+            let slot = Counter {
+                id: counter.id,
+                number,
+            };
+            counters.insert_unique(hashing.id(counter.id), slot, |slot| hashing.id(slot.id));
+        }
+        let mut extras = HashTable::with_capacity(self.extras.len());
+        for &Extra { id, flags, expires } in &self.extras {
+            let extra = Extra { id, flags, expires };
+            extras.insert_unique(hashing.id(id), extra, |extra| hashing.id(extra.id));
+        }
+        Counters {
+            kind,
+            counters,
+            extras,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Locking several shards: in ascending order, each once, so that no two commands can wait for
+//! each other; and the changes that take more than one shard.
+
+use std::sync::Arc;
+
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+
+use super::Store;
+use super::hashing::shard_of;
+use super::shard::{Misfit, Shard, Stamp};
+use crate::clock::Time;
+use crate::command::change::Change;
+use crate::command::{View, ViewValue};
+use crate::key::{Key, TypedKey};
+use crate::limits::SHARDS;
+use crate::types::TypeTable;
+use crate::value::{Delta, Index};
+
+const WORDS: usize = SHARDS / 64;
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet([u64; WORDS]);
+
+impl ShardSet {
+    /// Every shard.
+    pub const ALL: Self = Self([u64::MAX; WORDS]);
+
+    /// Adds the shard of a hash.
+    pub fn insert(&mut self, hash: u64) {
+        let shard = shard_of(hash);
+        if let Some(word) = self.0.get_mut(shard / 64) {
+            *word |= 1 << (shard % 64);
+        }
+    }
+
+    fn iter(self) -> impl Iterator<Item = usize> {
+        (0..SHARDS).filter(move |shard| {
+            self.0
+                .get(shard / 64)
+                .is_some_and(|word| word >> (shard % 64) & 1 == 1)
+        })
+    }
+
+    /// How many shards of the set come before this one: its place among the guards.
+    fn rank(self, shard: usize) -> usize {
+        let (at, bit) = (shard / 64, shard % 64);
+        let before: u32 = self.0.iter().take(at).map(|word| word.count_ones()).sum();
+        let within = self
+            .0
+            .get(at)
+            .map_or(0, |word| (word & ((1 << bit) - 1)).count_ones());
+        (before + within) as usize
+    }
+}
+
+/// Shards locked for reading.
+pub struct ReadSet<'s> {
+    set: ShardSet,
+    guards: Vec<RwLockReadGuard<'s, Shard>>,
+}
+
+impl<'s> ReadSet<'s> {
+    pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
+        Self {
+            set,
+            guards: set
+                .iter()
+                .filter_map(|at| Some(store.shard(at)?.read()))
+                .collect(),
+        }
+    }
+
+    /// The shard of a hash, if it is in the set.
+    pub fn shard(&self, hash: u64) -> Option<&Shard> {
+        self.guards
+            .get(self.set.rank(shard_of(hash)))
+            .map(|guard| &**guard)
+    }
+
+    /// Every locked shard.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.guards.iter().map(|guard| &**guard)
+    }
+}
+
+/// Shards locked for writing.
+pub struct WriteSet<'s> {
+    store: &'s Store,
+    set: ShardSet,
+    guards: Vec<RwLockWriteGuard<'s, Shard>>,
+}
+
+impl<'s> WriteSet<'s> {
+    pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
+        let guards = set
+            .iter()
+            .filter_map(|at| Some(store.shard(at)?.write()))
+            .collect();
+        Self { store, set, guards }
+    }
+
+    /// Every locked shard.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.guards.iter().map(|guard| &**guard)
+    }
+
+    /// The type table, the same in every shard.
+    pub fn types(&self) -> Option<&Arc<TypeTable>> {
+        self.guards.first().map(|shard| shard.types())
+    }
+
+    /// The entry at a key of a locked shard.
+    pub fn view(&self, key: Key<'_>, now: Time) -> Option<View<'_>> {
+        let hash = self.store.hashing().key(key);
+        self.guards
+            .get(self.set.rank(shard_of(hash)))?
+            .view(hash, key, now)
+    }
+
+    /// The index at a key of a locked shard.
+    pub fn index(&self, key: TypedKey, now: Time) -> Option<&Arc<Index>> {
+        match self.view(Key::Typed(key), now)?.value {
+            ViewValue::Index(index) => Some(index),
+            ViewValue::Number(_) | ViewValue::Data(_) => None,
+        }
+    }
+
+    fn shard_mut(&mut self, hash: u64, stamp: Stamp) -> Result<&mut Shard, Misfit> {
+        let rank = self.set.rank(shard_of(hash));
+        let guard = self.guards.get_mut(rank);
+        guard
+            .map(|guard| &mut **guard)
+            .ok_or_else(|| stamp.misfit("its shard is not locked"))
+    }
+
+    /// Carries out any change whose shards are locked.
+    pub fn apply(&mut self, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
+        match change {
+            Change::Put { key, .. }
+            | Change::Remove { key }
+            | Change::Expire { key, .. }
+            | Change::Number { key, .. }
+            | Change::Extend { key, .. } => self.apply_one(key, change, stamp),
+            Change::Members { key, .. } => self.apply_one(Key::Typed(key), change, stamp),
+            Change::FanOut {
+                index,
+                target,
+                delta,
+            } => self.fan_out(index, target, delta, stamp),
+            Change::Flush { at } => {
+                self.flush(at, stamp);
+                Ok(())
+            }
+            Change::Types(types) => {
+                for shard in &mut self.guards {
+                    shard.relay(Arc::clone(&types), stamp.seq);
+                }
+                self.store.publish_types(types);
+                Ok(())
+            }
+            Change::Batch(changes) => changes
+                .into_iter()
+                .try_for_each(|change| self.apply(change, stamp)),
+        }
+    }
+
+    fn apply_one(&mut self, key: Key<'_>, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
+        let hash = self.store.hashing().key(key);
+        self.shard_mut(hash, stamp)?.apply(hash, change, stamp)
+    }
+
+    fn fan_out(
+        &mut self,
+        index: TypedKey,
+        target: u16,
+        delta: Delta,
+        stamp: Stamp,
+    ) -> Result<(), Misfit> {
+        let members = self.index(index, stamp.time).cloned();
+        let members = members.ok_or_else(|| stamp.misfit(format_args!("{index} is not there")))?;
+        let store = self.store;
+        for ids in members.id_slices() {
+            for id in ids {
+                let hash = store.hashing().id(*id);
+                let counter = TypedKey {
+                    prefix: target,
+                    id: *id,
+                };
+                self.shard_mut(hash, stamp)?
+                    .step(hash, counter, delta, stamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, at: Option<Time>, stamp: Stamp) {
+        self.store.set_pending_flush(at);
+        if at.is_none() {
+            for shard in &mut self.guards {
+                shard.clear(stamp.seq);
+            }
+        }
+    }
+}

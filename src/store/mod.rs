@@ -1,0 +1,137 @@
+//! The store: one array of shards, each a lock around a table a type and one for the named keys.
+//!
+//! Invariants: locks are taken in ascending order of shard and never across an await; every
+//! change comes through [`locks::WriteSet::apply`] or [`shard::Shard::apply`], live and at
+//! restart alike; applying depends on nothing but the change, its stamp and the state. Only the
+//! engine calls this.
+
+mod counters;
+pub mod hashing;
+mod items;
+pub mod locks;
+pub mod shard;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::clock::{Expiry, Time};
+use crate::limits::SHARDS;
+use crate::types::TypeTable;
+use hashing::{Hashing, shard_of};
+use locks::{ReadSet, ShardSet, WriteSet};
+use shard::{Shard, Sizes};
+
+/// Shards are on cache lines of their own, so that two cores' locks do not share one.
+#[repr(align(128))]
+struct Padded(RwLock<Shard>);
+
+/// All entries.
+pub struct Store {
+    hashing: Hashing,
+    shards: Box<[Padded]>,
+    types: RwLock<Arc<TypeTable>>,
+    /// When a delayed `flush_all` is due, in ms since the epoch; 0 is never.
+    pending_flush_ms: AtomicU64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        let (hashing, types) = (Hashing::default(), Arc::new(TypeTable::default()));
+        let shard = |_| Padded(RwLock::new(Shard::new(Arc::clone(&types), hashing.clone())));
+        Self {
+            shards: (0..SHARDS).map(shard).collect(),
+            hashing,
+            types: RwLock::new(types),
+            pending_flush_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Store {
+    /// The hashing of this store.
+    pub fn hashing(&self) -> &Hashing {
+        &self.hashing
+    }
+
+    fn shard(&self, at: usize) -> Option<&RwLock<Shard>> {
+        self.shards.get(at).map(|padded| &padded.0)
+    }
+
+    /// Locks the shard of a hash for reading. (`None` cannot happen: there is one for each.)
+    pub fn read(&self, hash: u64) -> Option<RwLockReadGuard<'_, Shard>> {
+        self.shard(shard_of(hash)).map(RwLock::read)
+    }
+
+    /// Locks the shard of a hash for writing.
+    pub fn write(&self, hash: u64) -> Option<RwLockWriteGuard<'_, Shard>> {
+        self.shard(shard_of(hash)).map(RwLock::write)
+    }
+
+    /// Locks several shards for reading.
+    pub fn read_set(&self, set: ShardSet) -> ReadSet<'_> {
+        ReadSet::lock(self, set)
+    }
+
+    /// Locks several shards for writing.
+    pub fn write_set(&self, set: ShardSet) -> WriteSet<'_> {
+        WriteSet::lock(self, set)
+    }
+
+    /// The declared types. What counts under a shard's lock is the shard's own copy.
+    pub fn types(&self) -> Arc<TypeTable> {
+        Arc::clone(&self.types.read())
+    }
+
+    fn publish_types(&self, types: Arc<TypeTable>) {
+        *self.types.write() = types;
+    }
+
+    /// When a delayed flush is due.
+    pub fn pending_flush(&self) -> Expiry {
+        match self.pending_flush_ms.load(Relaxed) {
+            0 => Expiry::NEVER,
+            ms => Expiry::at(Time(ms)),
+        }
+    }
+
+    fn set_pending_flush(&self, at: Option<Time>) {
+        self.pending_flush_ms
+            .store(at.map_or(0, |time| time.0), Relaxed);
+    }
+
+    /// What all entries take, about, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|Padded(shard)| shard.read().bytes())
+            .sum()
+    }
+
+    /// The sizes of each type, and of the named keys.
+    pub fn sizes(&self) -> (Vec<(u16, Sizes)>, Sizes) {
+        let types = self.types();
+        let mut rows: Vec<_> = types
+            .rows()
+            .iter()
+            .map(|row| (row.prefix, Sizes::default()))
+            .collect();
+        let mut named = Sizes::default();
+        for Padded(shard) in &self.shards {
+            let shard = shard.read();
+            for (prefix, sizes) in &mut rows {
+                *sizes += shard.sizes(Some(*prefix));
+            }
+            named += shard.sizes(None);
+        }
+        (rows, named)
+    }
+
+    /// Drops what has expired in the shards `first..first + count`.
+    pub fn purge(&self, first: usize, count: usize, now: Time) {
+        for Padded(shard) in self.shards.iter().skip(first).take(count) {
+            shard.write().purge(now);
+        }
+    }
+}
