@@ -78,6 +78,12 @@ pub enum Refusal {
     /// The disk has not finished a sync for too long.
     #[error("storage stalled: the disk has not answered for 5 seconds")]
     StorageStalled,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    StorageClosed,
+    /// A defect of the server: its own rules do not fit each other.
+    #[error("internal error: {0}; please report this")]
+    Internal(&'static str),
 }
 
 /// Who is at fault.
@@ -107,7 +113,9 @@ impl Refusal {
             | Self::OutOfMemory
             | Self::DiskFull
             | Self::StorageFailed
-            | Self::StorageStalled => Fault::Server,
+            | Self::StorageStalled
+            | Self::StorageClosed
+            | Self::Internal(_) => Fault::Server,
         }
     }
 
@@ -116,7 +124,7 @@ impl Refusal {
     pub fn is_storage(&self) -> bool {
         matches!(
             self,
-            Self::DiskFull | Self::StorageFailed | Self::StorageStalled
+            Self::DiskFull | Self::StorageFailed | Self::StorageStalled | Self::StorageClosed
         )
     }
 }

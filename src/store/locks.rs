@@ -14,7 +14,7 @@ use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
 use crate::types::TypeTable;
-use crate::value::{Delta, Index};
+use crate::value::{Delta, Entry, Index};
 
 const WORDS: usize = SHARDS / 64;
 
@@ -66,7 +66,7 @@ impl<'s> ReadSet<'s> {
             set,
             guards: set
                 .iter()
-                .filter_map(|at| Some(store.shard(at)?.read()))
+                .map(|at| store.shard(at).read())
                 .collect(),
         }
     }
@@ -95,7 +95,7 @@ impl<'s> WriteSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
         let guards = set
             .iter()
-            .filter_map(|at| Some(store.shard(at)?.write()))
+            .map(|at| store.shard(at).write())
             .collect();
         Self { store, set, guards }
     }
@@ -103,6 +103,11 @@ impl<'s> WriteSet<'s> {
     /// Every locked shard.
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.guards.iter().map(|guard| &**guard)
+    }
+
+    /// The sequence number of the last change in these shards.
+    pub fn last_seq(&self) -> u64 {
+        self.guards.iter().map(|shard| shard.last_seq()).max().unwrap_or_default()
     }
 
     /// The type table, the same in every shard.
@@ -168,6 +173,12 @@ impl<'s> WriteSet<'s> {
     fn apply_one(&mut self, key: Key<'_>, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
         let hash = self.store.hashing().key(key);
         self.shard_mut(hash, stamp)?.apply(hash, change, stamp)
+    }
+
+    /// Takes an entry from a snapshot.
+    pub fn restore(&mut self, key: Key<'_>, entry: Entry, stamp: Stamp) -> Result<(), Misfit> {
+        let hash = self.store.hashing().key(key);
+        self.shard_mut(hash, stamp)?.put(hash, key, entry, stamp)
     }
 
     fn fan_out(

@@ -30,7 +30,7 @@ struct Padded(RwLock<Shard>);
 /// All entries.
 pub struct Store {
     hashing: Hashing,
-    shards: Box<[Padded]>,
+    shards: Box<[Padded; SHARDS]>,
     types: RwLock<Arc<TypeTable>>,
     /// When a delayed `flush_all` is due, in ms since the epoch; 0 is never.
     pending_flush_ms: AtomicU64,
@@ -39,9 +39,9 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         let (hashing, types) = (Hashing::default(), Arc::new(TypeTable::default()));
-        let shard = |_| Padded(RwLock::new(Shard::new(Arc::clone(&types), hashing.clone())));
+        let shard = |_: usize| Padded(RwLock::new(Shard::new(Arc::clone(&types), hashing.clone())));
         Self {
-            shards: (0..SHARDS).map(shard).collect(),
+            shards: Box::new(std::array::from_fn(shard)),
             hashing,
             types: RwLock::new(types),
             pending_flush_ms: AtomicU64::new(0),
@@ -55,18 +55,20 @@ impl Store {
         &self.hashing
     }
 
-    fn shard(&self, at: usize) -> Option<&RwLock<Shard>> {
-        self.shards.get(at).map(|padded| &padded.0)
+    /// The shard with this number, which is less than [`SHARDS`].
+    fn shard(&self, at: usize) -> &RwLock<Shard> {
+        #[expect(clippy::indexing_slicing, reason = "the array has a power of two of shards")]
+        &self.shards[at & (SHARDS - 1)].0
     }
 
-    /// Locks the shard of a hash for reading. (`None` cannot happen: there is one for each.)
-    pub fn read(&self, hash: u64) -> Option<RwLockReadGuard<'_, Shard>> {
-        self.shard(shard_of(hash)).map(RwLock::read)
+    /// Locks the shard of a hash for reading.
+    pub fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard> {
+        self.shard(shard_of(hash)).read()
     }
 
     /// Locks the shard of a hash for writing.
-    pub fn write(&self, hash: u64) -> Option<RwLockWriteGuard<'_, Shard>> {
-        self.shard(shard_of(hash)).map(RwLock::write)
+    pub fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(shard_of(hash)).write()
     }
 
     /// Locks several shards for reading.
@@ -118,7 +120,7 @@ impl Store {
             .map(|row| (row.prefix, Sizes::default()))
             .collect();
         let mut named = Sizes::default();
-        for Padded(shard) in &self.shards {
+        for Padded(shard) in self.shards.iter() {
             let shard = shard.read();
             for (prefix, sizes) in &mut rows {
                 *sizes += shard.sizes(Some(*prefix));

@@ -190,6 +190,17 @@ impl Shard {
         }
     }
 
+    /// How many entries of a type are alive at `now`.
+    pub fn count(&self, prefix: u16, now: Time) -> usize {
+        match self.table(prefix) {
+            Some(Table::Counter(table)) => table.iter(&self.hashing, now).count(),
+            Some(Table::Counter64(table)) => table.iter(&self.hashing, now).count(),
+            Some(Table::Index(table)) => table.iter(now).count(),
+            Some(Table::Data(table)) => table.iter(now).count(),
+            None => 0,
+        }
+    }
+
     /// What the shard holds in all, in bytes.
     pub fn bytes(&self) -> usize {
         self.tables

@@ -1,0 +1,254 @@
+//! Edits of single entries, and of several at once.
+
+use std::collections::HashMap;
+
+use super::{Answer, Engine, Turn};
+use crate::clock::Expiry;
+use crate::command::put::Body;
+use crate::command::{
+    Arith, Change, Context, Exptime, Fetch, Holds, Outcome, Place, Put, Refusal, Reply, View,
+    fetch, remove,
+};
+use crate::key::Key;
+use crate::store::locks::{ShardSet, WriteSet};
+use crate::types::Kind;
+
+/// What any record takes beside its key and its body, at the most, in bytes.
+const RECORD_BYTES: usize = 64;
+
+/// A member takes at least 2 bytes on the wire and at most 9 in a record.
+const BODY_FACTOR: usize = 5;
+
+fn put_bytes(put: &Put<'_>) -> usize {
+    RECORD_BYTES + put.key.len() + put.body.len() * BODY_FACTOR
+}
+
+impl Engine {
+    /// Decides about one entry and carries the decision out.
+    fn edit<'a, P>(
+        &self,
+        turn: &mut Turn,
+        raw: &'a [u8],
+        bytes: usize,
+        prepare: impl Fn(Place<'a>) -> P,
+        decide: impl Fn(Place<'a>, P, Option<View<'_>>, &Context) -> Result<Outcome<'a>, Refusal>,
+    ) -> Result<Answer, Refusal> {
+        loop {
+            let place = turn.place(raw)?;
+            let prepared = prepare(place);
+            let hash = self.store.hashing().key(place.key);
+            let room = self.reserve(bytes)?;
+            let mut shard = self.store.write(hash);
+            if !turn.is_current(shard.types()) {
+                drop(shard);
+                self.journal.release(room);
+                *turn = self.turn();
+                continue;
+            }
+            let ctx = self.context(turn);
+            let decided = decide(place, prepared, shard.view(hash, place.key, ctx.now), &ctx);
+            let seen = shard.last_seq();
+            let apply = |change, stamp| shard.apply(hash, change, stamp);
+            return self.commit(decided, room, ctx.now, apply, seen);
+        }
+    }
+
+    pub(super) fn put(&self, turn: &mut Turn, put: &Put<'_>) -> Result<Answer, Refusal> {
+        let prepare = |place: Place<'_>| put.prepare(place);
+        self.edit(
+            turn,
+            put.key,
+            put_bytes(put),
+            prepare,
+            |place, body, old, ctx| put.decide(place, body, old, ctx),
+        )
+    }
+
+    pub(super) fn arith(&self, turn: &mut Turn, arith: &Arith<'_>) -> Result<Answer, Refusal> {
+        let place = turn.place(arith.key)?;
+        if let (Key::Typed(key), Holds::Kind(Kind::Index)) = (place.key, place.holds) {
+            return self.fan_out(turn, key, arith);
+        }
+        let bytes = RECORD_BYTES + arith.key.len();
+        self.edit(
+            turn,
+            arith.key,
+            bytes,
+            |_| (),
+            |place, (), old, ctx| arith.decide(place, old, ctx),
+        )
+    }
+
+    pub(super) fn delete(&self, turn: &mut Turn, key: &[u8]) -> Result<Answer, Refusal> {
+        self.edit(
+            turn,
+            key,
+            RECORD_BYTES + key.len(),
+            |_| (),
+            |place, (), old, _| Ok(remove::delete(place.key, old)),
+        )
+    }
+
+    pub(super) fn touch(
+        &self,
+        turn: &mut Turn,
+        key: &[u8],
+        exptime: Exptime,
+    ) -> Result<Answer, Refusal> {
+        self.edit(
+            turn,
+            key,
+            RECORD_BYTES + key.len(),
+            |_| (),
+            |place, (), old, ctx| Ok(remove::touch(place.key, exptime, old, ctx)),
+        )
+    }
+
+    /// Decides about several entries under all their locks; the changes are one record.
+    fn edit_many<'a, P>(
+        &self,
+        turn: &mut Turn,
+        raws: &[&'a [u8]],
+        bytes: usize,
+        prepare: impl Fn(&[Place<'a>]) -> P,
+        decide: impl Fn(&[Place<'a>], P, &WriteSet<'_>, &Context) -> Result<Outcome<'a>, Refusal>,
+    ) -> Result<Answer, Refusal> {
+        loop {
+            let places: Vec<_> = raws
+                .iter()
+                .map(|raw| turn.place(raw))
+                .collect::<Result<_, _>>()?;
+            let prepared = prepare(&places);
+            let mut set = ShardSet::default();
+            for place in &places {
+                set.insert(self.store.hashing().key(place.key));
+            }
+            let room = self.reserve(bytes)?;
+            let mut shards = self.store.write_set(set);
+            if !shards.types().is_some_and(|types| turn.is_current(types)) {
+                drop(shards);
+                self.journal.release(room);
+                *turn = self.turn();
+                continue;
+            }
+            let ctx = self.context(turn);
+            let decided = decide(&places, prepared, &shards, &ctx);
+            let seen = shards.last_seq();
+            let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
+            return self.commit(decided, room, ctx.now, apply, seen);
+        }
+    }
+
+    pub(super) fn put_many(&self, turn: &mut Turn, puts: &[Put<'_>]) -> Result<Answer, Refusal> {
+        let keys: Vec<_> = puts.iter().map(|put| put.key).collect();
+        let bytes = puts.iter().map(put_bytes).sum();
+        let prepare = |places: &[Place<'_>]| -> Vec<Body<'_>> {
+            puts.iter()
+                .zip(places)
+                .map(|(put, place)| put.prepare(*place))
+                .collect()
+        };
+        self.edit_many(
+            turn,
+            &keys,
+            bytes,
+            prepare,
+            |places, bodies, shards, ctx| {
+                let mut changes = Vec::with_capacity(puts.len());
+                for ((put, place), body) in puts.iter().zip(places).zip(bodies) {
+                    let old = shards.view(place.key, ctx.now);
+                    let outcome = put.decide(*place, body, old, ctx)?;
+                    changes.push((place.key, outcome.change));
+                }
+                Ok(Outcome {
+                    reply: Reply::Stored,
+                    change: last_of_each(changes),
+                })
+            },
+        )
+    }
+
+    pub(super) fn fetch_and_touch(
+        &self,
+        turn: &mut Turn,
+        fetch: &Fetch<'_>,
+        exptime: Exptime,
+    ) -> Result<Answer, Refusal> {
+        let bytes = fetch.keys.iter().map(|key| RECORD_BYTES + key.len()).sum();
+        self.edit_many(
+            turn,
+            &fetch.keys,
+            bytes,
+            |_| (),
+            |places, (), shards, ctx| {
+                let mut changes = Vec::with_capacity(places.len());
+                let hits = places.iter().map(|place| {
+                    let old = shards.view(place.key, ctx.now);
+                    changes.push((place.key, fetch::touch(place.key, exptime, old, ctx)));
+                    old.map(Fetch::hit)
+                });
+                let reply = Reply::Hits(hits.collect());
+                Ok(Outcome {
+                    reply,
+                    change: last_of_each(changes),
+                })
+            },
+        )
+    }
+
+    pub(super) fn flush_all(&self, turn: &mut Turn, delay: Exptime) -> Result<Answer, Refusal> {
+        let room = self.reserve(RECORD_BYTES)?;
+        let mut shards = self.store.write_set(ShardSet::ALL);
+        let now = self.context(turn).now;
+        let at = Some(delay.resolve(now))
+            .filter(|at| !at.is_past(now))
+            .and_then(Expiry::time);
+        let outcome = Outcome {
+            reply: Reply::Ok,
+            change: Some(Change::Flush { at }),
+        };
+        let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
+        self.commit(Ok(outcome), room, now, apply, 0)
+    }
+
+    /// Carries out a delayed `flush_all` that is due. If the journal has no room now, the next
+    /// turn tries again.
+    pub(super) fn flush_due(&self) {
+        let Ok(room) = self.reserve(RECORD_BYTES) else {
+            return;
+        };
+        let mut shards = self.store.write_set(ShardSet::ALL);
+        let now = self.clock.latest();
+        if !self.store.pending_flush().is_past(now) {
+            self.journal.release(room);
+            return;
+        }
+        let outcome = Outcome {
+            reply: Reply::Ok,
+            change: Some(Change::Flush { at: None }),
+        };
+        let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
+        if let Err(refusal) = self.commit(Ok(outcome), room, now, apply, 0) {
+            tracing::error!(%refusal, "a delayed flush_all failed");
+        }
+    }
+}
+
+/// The changes as one; of several to the same key the last.
+fn last_of_each<'a>(changes: Vec<(Key<'a>, Option<Change<'a>>)>) -> Option<Change<'a>> {
+    let last: HashMap<_, _> = changes
+        .iter()
+        .enumerate()
+        .map(|(at, (key, _))| (*key, at))
+        .collect();
+    let kept = changes
+        .into_iter()
+        .enumerate()
+        .filter(|(at, (key, _))| last.get(key) == Some(at));
+    let mut changes: Vec<_> = kept.filter_map(|(_, (_, change))| change).collect();
+    if changes.len() > 1 {
+        Some(Change::Batch(changes))
+    } else {
+        changes.pop()
+    }
+}

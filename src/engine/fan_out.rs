@@ -1,0 +1,148 @@
+//! The fan-out: `incr` on an INDEX steps the counter of every member. One record, all or none.
+
+use std::sync::Arc;
+
+use super::{Answer, Engine, Turn};
+use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue};
+use crate::key::{Key, TypedKey};
+use crate::store::locks::ShardSet;
+use crate::types::{Kind, TypeTable};
+use crate::value::{Delta, Index};
+
+/// From how many members on all shards are locked: with 256 shards, most of them would be
+/// anyway, and looking up which costs more than locking the rest.
+const LOCK_ALL_FROM: usize = 128;
+
+/// The record of a fan-out, at the most, in bytes.
+const RECORD_BYTES: usize = 64;
+
+/// What an index was when it was looked up.
+enum Seen {
+    Missing { seq: u64 },
+    Found(Arc<Index>),
+}
+
+impl Engine {
+    pub(super) fn fan_out(
+        &self,
+        turn: &mut Turn,
+        index: TypedKey,
+        arith: &Arith<'_>,
+    ) -> Result<Answer, Refusal> {
+        // The first try locks the shards of the members that it has seen; should the index have
+        // changed in between, the second locks all, and so cannot fail for that reason.
+        let mut lock_all = false;
+        loop {
+            let (target, delta) = step(&turn.types, index, arith)?;
+            let seen = match self.look_up(index) {
+                Seen::Missing { seq } => {
+                    return Ok(Answer {
+                        reply: Reply::NotFound,
+                        seq,
+                        wrote: false,
+                    });
+                }
+                Seen::Found(members) => members,
+            };
+            let set = if lock_all {
+                ShardSet::ALL
+            } else {
+                self.shards_of(index, &seen)
+            };
+            let room = self.reserve(RECORD_BYTES)?;
+            let mut shards = self.store.write_set(set);
+            let now = self.clock.latest();
+            let same_types = shards.types().is_some_and(|types| turn.is_current(types));
+            let current = shards.index(index, now);
+            let same_index = current.is_some_and(|current| Arc::ptr_eq(current, &seen));
+            if !same_types || !same_index && !lock_all {
+                drop(shards);
+                self.journal.release(room);
+                if !same_types {
+                    *turn = self.turn();
+                }
+                lock_all = true;
+                continue;
+            }
+            let change = Change::FanOut {
+                index,
+                target,
+                delta,
+            };
+            let decided = decide(current, change, &self.context(turn));
+            // The reference must go, or the index would be copied at its next edit.
+            drop(seen);
+            let last_seq = shards.last_seq();
+            let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
+            let answer = self.commit(decided, room, now, apply, last_seq)?;
+            if let Reply::Number(members) = answer.reply {
+                self.journal.add_work(members);
+            }
+            return Ok(answer);
+        }
+    }
+
+    fn look_up(&self, key: TypedKey) -> Seen {
+        let hash = self.store.hashing().id(key.id);
+        let shard = self.store.read(hash);
+        match shard.view(hash, Key::Typed(key), self.clock.latest()) {
+            Some(View {
+                value: ViewValue::Index(index),
+                ..
+            }) => Seen::Found(Arc::clone(index)),
+            Some(_) | None => Seen::Missing {
+                seq: shard.last_seq(),
+            },
+        }
+    }
+
+    fn shards_of(&self, index: TypedKey, members: &Index) -> ShardSet {
+        if members.len() >= LOCK_ALL_FROM {
+            return ShardSet::ALL;
+        }
+        let hashing = self.store.hashing();
+        let mut set = ShardSet::default();
+        set.insert(hashing.id(index.id));
+        for id in members.id_slices().flatten() {
+            set.insert(hashing.id(*id));
+        }
+        set
+    }
+}
+
+/// Which counters a fan-out steps, and by how much.
+fn step(types: &TypeTable, index: TypedKey, arith: &Arith<'_>) -> Result<(u16, Delta), Refusal> {
+    let own = types.get(index.prefix).and_then(|row| row.target);
+    let target = arith.target.or(own).unwrap_or(crate::types::COUNTER_PREFIX);
+    match types.get(target).map(|row| row.kind) {
+        Some(kind @ (Kind::Counter | Kind::Counter64)) => Ok((target, arith.step(kind)?)),
+        Some(Kind::Index | Kind::Data) | None => Err(Refusal::TargetNotCounter(target)),
+    }
+}
+
+fn decide<'a>(
+    index: Option<&Arc<Index>>,
+    change: Change<'a>,
+    ctx: &Context,
+) -> Result<Outcome<'a>, Refusal> {
+    let Some(index) = index else {
+        return Ok(Outcome {
+            reply: Reply::NotFound,
+            change: None,
+        });
+    };
+    let reply = Reply::Number(index.len() as u64);
+    if index.is_empty() {
+        return Ok(Outcome {
+            reply,
+            change: None,
+        });
+    }
+    if ctx.memory_full {
+        return Err(Refusal::OutOfMemory);
+    }
+    Ok(Outcome {
+        reply,
+        change: Some(change),
+    })
+}

@@ -1,0 +1,73 @@
+//! Retrieval without a new expiry: nothing changes, nothing is journalled.
+
+use smallvec::smallvec;
+
+use super::{Answer, Engine, Turn};
+use crate::command::{Fetch, Place, Refusal, Reply};
+use crate::store::locks::ShardSet;
+
+impl Engine {
+    pub(super) fn fetch(&self, turn: &mut Turn, fetch: &Fetch<'_>) -> Result<Answer, Refusal> {
+        loop {
+            let answer = match fetch.keys.as_slice() {
+                [key] => self.fetch_one(turn, turn.place(key)?)?,
+                keys => self.fetch_many(turn, keys)?,
+            };
+            match answer {
+                Some(answer) => return Ok(answer),
+                None => *turn = self.turn(),
+            }
+        }
+    }
+
+    /// One key; `None` if the types have changed since the turn began.
+    fn fetch_one(&self, turn: &Turn, place: Place<'_>) -> Result<Option<Answer>, Refusal> {
+        let hash = self.store.hashing().key(place.key);
+        let shard = self.store.read(hash);
+        if !turn.is_current(shard.types()) {
+            return Ok(None);
+        }
+        let hit = shard
+            .view(hash, place.key, self.clock.latest())
+            .map(Fetch::hit);
+        let reply = Reply::Hits(smallvec![hit]);
+        Ok(Some(Answer {
+            reply,
+            seq: shard.last_seq(),
+            wrote: false,
+        }))
+    }
+
+    /// Several keys, all seen at one moment: of a fan-out either every step or none.
+    fn fetch_many(&self, turn: &Turn, keys: &[&[u8]]) -> Result<Option<Answer>, Refusal> {
+        let mut set = ShardSet::default();
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            let place = turn.place(key)?;
+            let hash = self.store.hashing().key(place.key);
+            set.insert(hash);
+            places.push((hash, place.key));
+        }
+        let shards = self.store.read_set(set);
+        if !shards.shards().all(|shard| turn.is_current(shard.types())) {
+            return Ok(None);
+        }
+        let now = self.clock.latest();
+        let hits = places.iter().map(|(hash, key)| {
+            shards
+                .shard(*hash)
+                .and_then(|shard| shard.view(*hash, *key, now))
+                .map(Fetch::hit)
+        });
+        let reply = Reply::Hits(hits.collect());
+        let seq = shards
+            .shards()
+            .map(crate::store::shard::Shard::last_seq)
+            .max();
+        Ok(Some(Answer {
+            reply,
+            seq: seq.unwrap_or_default(),
+            wrote: false,
+        }))
+    }
+}

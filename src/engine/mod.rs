@@ -1,0 +1,212 @@
+//! The choke point: every command passes here, every mutation is decided, journalled and applied
+//! here, in one order. So every feature that watches or carries mutations hangs here.
+//!
+//! The order of a write: reserve room in the journal -> lock the shards -> decide -> put the
+//! record into the journal's buffer -> apply -> unlock. The caller ends its turn with
+//! [`Engine::flush`] before any reply leaves. Only the server calls this.
+
+mod edit;
+mod fan_out;
+mod fetch;
+mod replay;
+mod upkeep;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::clock::{Clock, Tick, Time};
+use crate::command::{Command, Context, Outcome, Place, Refusal, Reply};
+use crate::journal::{Journal, Refused, Room};
+use crate::store::Store;
+use crate::store::shard::{Misfit, Stamp, place};
+use crate::types::{KeyRules, TypeTable};
+pub use replay::OpenError;
+pub use upkeep::TypesError;
+
+/// The store, its journal and the rules that the operator set.
+pub struct Engine {
+    store: Store,
+    journal: Journal,
+    clock: Clock,
+    settings: RwLock<Arc<Settings>>,
+    /// Counts the changes of the type table and of the settings.
+    epoch: AtomicU64,
+    memory_full: AtomicBool,
+}
+
+/// What the operator set for commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What to do with keys that are not of a declared type.
+    pub key_rules: KeyRules,
+    /// The longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// The most members of an INDEX.
+    pub members_max: usize,
+    /// From how many bytes on nothing may grow; 0 is no limit.
+    pub memory_limit: u64,
+}
+
+/// What a worker knows at its turn: one reading of the clock, and the types and settings that
+/// its commands are read by.
+pub struct Turn {
+    /// When the turn began.
+    pub tick: Tick,
+    /// The same, as the time of day.
+    pub now: Time,
+    epoch: u64,
+    types: Arc<TypeTable>,
+    settings: Arc<Settings>,
+}
+
+impl Turn {
+    /// The settings of this turn.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// True if these are the types that this turn's commands are read by.
+    fn is_current(&self, types: &Arc<TypeTable>) -> bool {
+        Arc::ptr_eq(&self.types, types)
+    }
+
+    fn place<'a>(&self, raw: &'a [u8]) -> Result<Place<'a>, Refusal> {
+        let key = self.types.resolve(raw, self.settings.key_rules)?;
+        place(&self.types, key).ok_or(Refusal::Internal("a resolved key has no type"))
+    }
+}
+
+/// A reply, and what must be safe before it may leave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The reply.
+    pub reply: Reply,
+    /// The newest record that the reply shows or acknowledges.
+    pub seq: u64,
+    /// The reply acknowledges a write.
+    pub wrote: bool,
+}
+
+impl Engine {
+    /// The journal: its positions, its figures, its health.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The store, to look at.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The clock of this engine.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// A turn that begins now.
+    pub fn turn(&self) -> Turn {
+        let (tick, now) = self.clock.tick();
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let settings = Arc::clone(&self.settings.read());
+        Turn {
+            tick,
+            now,
+            epoch,
+            types: self.store.types(),
+            settings,
+        }
+    }
+
+    /// Begins the next turn: reads the clock once for all that has arrived.
+    pub fn begin(&self, turn: &mut Turn) {
+        if self.epoch.load(Ordering::Acquire) == turn.epoch {
+            (turn.tick, turn.now) = self.clock.tick();
+        } else {
+            *turn = self.turn();
+        }
+        if self.store.pending_flush().is_past(turn.now) {
+            self.flush_due();
+        }
+    }
+
+    /// Carries out a command.
+    pub fn execute(&self, turn: &mut Turn, command: &Command<'_>) -> Result<Answer, Refusal> {
+        match command {
+            Command::Fetch(fetch) => match fetch.touch {
+                None => self.fetch(turn, fetch),
+                Some(exptime) => self.fetch_and_touch(turn, fetch, exptime),
+            },
+            Command::Put(put) => self.put(turn, put),
+            Command::PutMany(puts) => self.put_many(turn, puts),
+            Command::Arith(arith) => self.arith(turn, arith),
+            Command::Delete { key } => self.delete(turn, key),
+            Command::Touch { key, exptime } => self.touch(turn, key, *exptime),
+            Command::FlushAll { delay } => self.flush_all(turn, *delay),
+        }
+    }
+
+    /// Writes what the turns so far have put into the journal's buffer. Every turn ends with
+    /// this, before any of its replies leaves.
+    pub fn flush(&self) -> Result<(), crate::journal::Failed> {
+        self.journal.flush()
+    }
+
+    /// What the rules may know, under the locks of what they decide about.
+    fn context(&self, turn: &Turn) -> Context {
+        Context {
+            now: self.clock.latest(),
+            value_bytes_max: turn.settings.value_bytes_max,
+            members_max: turn.settings.members_max,
+            memory_full: self.memory_full.load(Ordering::Relaxed),
+        }
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<Room, Refusal> {
+        self.journal
+            .reserve(bytes as u64)
+            .map_err(|refused| match refused {
+                Refused::DiskFull => Refusal::DiskFull,
+                Refused::Failed => Refusal::StorageFailed,
+                Refused::Stalled => Refusal::StorageStalled,
+                Refused::Closed => Refusal::StorageClosed,
+            })
+    }
+
+    /// Ends a decision, under its locks: journals the change, if there is one, and applies it.
+    fn commit<'a>(
+        &self,
+        decided: Result<Outcome<'a>, Refusal>,
+        room: Room,
+        time: Time,
+        apply: impl FnOnce(crate::command::Change<'a>, Stamp) -> Result<(), Misfit>,
+        seen: u64,
+    ) -> Result<Answer, Refusal> {
+        let outcome = match decided {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                self.journal.release(room);
+                return Err(refusal);
+            }
+        };
+        let Some(change) = outcome.change else {
+            self.journal.release(room);
+            return Ok(Answer {
+                reply: outcome.reply,
+                seq: seen,
+                wrote: false,
+            });
+        };
+        let seq = self.journal.append(time, &change, room);
+        apply(change, Stamp { seq, time }).map_err(|misfit| {
+            tracing::error!(%misfit, "a decided change does not apply");
+            Refusal::Internal("a decided change does not apply")
+        })?;
+        Ok(Answer {
+            reply: outcome.reply,
+            seq,
+            wrote: true,
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! Starting: the state is made from the newest snapshot and the journal after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use parking_lot::RwLock;
+
+use super::{Engine, Settings, TypesError};
+use crate::clock::{Clock, Time};
+use crate::command::Change;
+use crate::journal::disk::Disk;
+use crate::journal::{Journal, JournalError, Options, Recovered, Replay, ReplayError};
+use crate::key::Key;
+use crate::store::Store;
+use crate::store::locks::{ShardSet, WriteSet};
+use crate::store::shard::Stamp;
+use crate::types::TypeTable;
+use crate::value::Entry;
+
+/// Why an engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory does not give a state.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The configured types do not fit the data.
+    #[error(transparent)]
+    Types(#[from] TypesError),
+}
+
+/// Hands recovered records to the store, under all its locks.
+struct Rebuild<'s, 'p> {
+    shards: WriteSet<'s>,
+    progress: &'p mut dyn FnMut(u64, u64),
+}
+
+impl Replay for Rebuild<'_, '_> {
+    fn entry(&mut self, key: Key<'_>, entry: Entry) -> Result<(), ReplayError> {
+        let stamp = Stamp {
+            seq: 0,
+            time: Time(0),
+        };
+        self.shards
+            .restore(key, entry, stamp)
+            .map_err(|misfit| ReplayError(misfit.to_string()))
+    }
+
+    fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError> {
+        let stamp = Stamp { seq, time };
+        self.shards
+            .apply(change, stamp)
+            .map_err(|misfit| ReplayError(misfit.to_string()))
+    }
+
+    fn progress(&mut self, done_bytes: u64, total_bytes: u64) {
+        (self.progress)(done_bytes, total_bytes);
+    }
+}
+
+impl Engine {
+    /// Recovers the state from `disk`, and declares `types`. `progress` hears how many bytes of
+    /// how many have been read, now and then.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        settings: Settings,
+        types: &TypeTable,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Self, Recovered), OpenError> {
+        let store = Store::default();
+        let options = Options {
+            now: Clock::starting_after(Time(0)).latest(),
+            ..options
+        };
+        let mut rebuild = Rebuild {
+            shards: store.write_set(ShardSet::ALL),
+            progress,
+        };
+        let (journal, recovered) = Journal::open(disk, options, &mut rebuild)?;
+        drop(rebuild);
+        let engine = Self {
+            store,
+            journal,
+            clock: Clock::starting_after(recovered.newest_time),
+            settings: RwLock::new(Arc::new(settings)),
+            epoch: AtomicU64::new(0),
+            memory_full: AtomicBool::new(false),
+        };
+        engine.declare_types(types)?;
+        Ok((engine, recovered))
+    }
+}

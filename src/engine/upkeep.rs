@@ -1,0 +1,169 @@
+//! What the engine does beside commands: new types and settings, snapshots, and dropping what
+//! has expired.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Engine, Settings};
+use crate::clock::Time;
+use crate::command::{Change, Outcome, Refusal, Reply};
+use crate::journal::{JournalError, SnapshotWriter};
+use crate::limits::SHARDS;
+use crate::store::locks::{ShardSet, WriteSet};
+use crate::types::{Kind, TypeTable};
+use crate::value::Entry;
+
+/// Why types cannot be declared. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TypesError {
+    /// A type with entries is not declared any more.
+    #[error(
+        "type {prefix} ({}) has {entries} entries but is not declared: declare it in [types], or \
+         delete its entries first", .kind.name()
+    )]
+    Removed {
+        /// The type.
+        prefix: u16,
+        /// What it holds.
+        kind: Kind,
+        /// How many entries it has.
+        entries: usize,
+    },
+    /// A type with entries is declared as another kind.
+    #[error(
+        "type {prefix} is {} and has {entries} entries: it cannot become {}; declare it as {}, \
+         or delete its entries first", .old.name(), .new.name(), .old.name()
+    )]
+    Changed {
+        /// The type.
+        prefix: u16,
+        /// What it holds.
+        old: Kind,
+        /// What it was declared as.
+        new: Kind,
+        /// How many entries it has.
+        entries: usize,
+    },
+    /// The journal did not take the new table.
+    #[error("the new types cannot be journalled: {0}")]
+    Journal(#[from] Refusal),
+}
+
+impl Engine {
+    /// Makes `types` the type table, if what is stored allows it. A table that is already the
+    /// current one is not journalled again.
+    pub fn declare_types(&self, types: &TypeTable) -> Result<(), TypesError> {
+        let room = self.reserve(64 + 16 * types.rows().len())?;
+        let mut shards = self.store.write_set(ShardSet::ALL);
+        let now = self.clock.latest();
+        let decided = check_types(&shards, &self.store.types(), types, now).map(|()| {
+            let same = *self.store.types() == *types;
+            let change = (!same).then(|| Change::Types(Arc::new(types.clone())));
+            Outcome {
+                reply: Reply::Ok,
+                change,
+            }
+        });
+        let outcome = match decided {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.journal.release(room);
+                return Err(error);
+            }
+        };
+        let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
+        self.commit(Ok(outcome), room, now, apply, 0)?;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Takes on other settings.
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.write() = Arc::new(settings);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Writes a snapshot: of a new generation if the files of this one were moved away. Writers
+    /// wait while it is written, readers do not.
+    pub fn snapshot(&self, new_generation: bool) -> Result<(), JournalError> {
+        let mut writer = self.journal.begin_snapshot(new_generation)?;
+        {
+            let shards = self.store.read_set(ShardSet::ALL);
+            let now = self.clock.latest();
+            writer.cut(now)?;
+            writer.types(&self.store.types())?;
+            writer.pending_flush(self.store.pending_flush().time())?;
+            for shard in shards.shards() {
+                shard.for_each(now, |key, view| {
+                    let (flags, expires, cas) = (view.flags, view.expires, view.cas);
+                    write_entry(
+                        &mut writer,
+                        key,
+                        Entry {
+                            value: view.value.to_value(),
+                            flags,
+                            expires,
+                            cas,
+                        },
+                    )
+                })?;
+            }
+        }
+        writer.finish()
+    }
+
+    /// Drops what has expired in one part of `parts` of the store, and looks at the memory
+    /// limit.
+    pub fn tidy(&self, part: usize, parts: usize) {
+        let count = SHARDS.div_ceil(parts.max(1));
+        self.store.purge(part * count, count, self.clock.latest());
+        let limit = self.settings.read().memory_limit;
+        let full = limit > 0 && self.store.bytes() as u64 >= limit;
+        self.memory_full.store(full, Ordering::Relaxed);
+    }
+}
+
+fn write_entry(
+    writer: &mut SnapshotWriter,
+    key: crate::key::Key<'_>,
+    entry: Entry,
+) -> Result<(), JournalError> {
+    writer.entry(key, &entry)
+}
+
+/// What is stored must still have a type that fits.
+fn check_types(
+    shards: &WriteSet<'_>,
+    old: &TypeTable,
+    new: &TypeTable,
+    now: Time,
+) -> Result<(), TypesError> {
+    for row in old.rows() {
+        let (prefix, kind) = (row.prefix, row.kind);
+        let declared = new.get(prefix).map(|row| row.kind);
+        let widened = kind == Kind::Counter && declared == Some(Kind::Counter64);
+        if declared == Some(kind) || widened {
+            continue;
+        }
+        let entries = shards.shards().map(|shard| shard.count(prefix, now)).sum();
+        match declared {
+            _ if entries == 0 => {}
+            None => {
+                return Err(TypesError::Removed {
+                    prefix,
+                    kind,
+                    entries,
+                });
+            }
+            Some(new) => {
+                return Err(TypesError::Changed {
+                    prefix,
+                    old: kind,
+                    new,
+                    entries,
+                });
+            }
+        }
+    }
+    Ok(())
+}
