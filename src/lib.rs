@@ -1,5 +1,7 @@
 //! storage_server
 pub mod clock;
+pub mod codec;
+pub mod journal;
 pub mod key;
 pub mod limits;
 pub mod types;
