@@ -1,0 +1,291 @@
+//! The journal: every change of the state, in one order, on disk; the state is their fold.
+//!
+//! The engine alone uses it, in this order for each write: [`Journal::reserve`] room (no lock
+//! held), lock the shards, decide, [`Journal::append`] (no I/O), apply, unlock; and once a turn
+//! of its worker, before any reply leaves, [`Journal::flush`].
+//!
+//! **Invariants.** Sequence numbers go up by one a record. `synced <= written <= appended`
+//! (a failed storage aside). What `flush` answered `Ok` for survives the end of the process;
+//! what is `synced` survives a power loss. Recovery gives a prefix of what was written, of whole
+//! batches, that includes all that was synced; or it refuses, and says why.
+//!
+//! **Lock order**: shards, then the buffer. The sync lock comes before the file lock, the file
+//! lock before the buffer; neither is ever taken under a shard lock.
+//!
+//! **Poison.** After a failed write or sync of a segment nothing is written to it or synced
+//! again, because the kernel may have dropped the pages and said so only once. Memory is then
+//! the truth; writes are refused until a complete snapshot on a new file has been read back.
+//! What happened to the failed batch is not known before that.
+//!
+//! **What is assumed of the medium**: a sync that returned has made the data last; a rename is
+//! atomic; writing beside bytes that last does not change them; bytes that were never written
+//! and read as allocated are zeros.
+//!
+//! Files: `record` has the format, [`disk`] the directory and its names, `recover` the
+//! decision between a torn tail and damage.
+
+pub mod disk;
+pub mod writer;
+
+use std::io;
+
+use crate::clock::Time;
+use crate::command::change::Change;
+use crate::key::Key;
+use crate::value::Entry;
+
+pub use writer::{Journal, SnapshotWriter};
+
+/// When what was written is made to last. Whatever it is, the end of the process (also a
+/// `SIGKILL`) loses nothing that was answered or shown; this is about the end of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fsync {
+    /// A reply leaves after the sync: a power loss loses nothing that was answered or shown.
+    Always,
+    /// A power loss loses at most the last second of what was answered.
+    #[default]
+    EverySec,
+    /// The kernel writes when it likes: a power loss may lose all since the last rotation.
+    Never,
+}
+
+impl Fsync {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Always, Self::EverySec, Self::Never];
+
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySec => "everysec",
+            Self::Never => "never",
+        }
+    }
+
+    /// The policy of that name, exactly as written.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// How a journal works. `Default` is what the daemon uses unless it is configured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When written records are synced.
+    pub fsync: Fsync,
+    /// A segment larger than this is followed by a new one.
+    pub segment_bytes: u64,
+    /// A snapshot is due after so many journal bytes (and at least the last snapshot's size).
+    pub snapshot_bytes: u64,
+    /// A snapshot is due after so much replay work, see [`Journal::add_work`].
+    pub snapshot_work: u64,
+    /// `EverySec`: a sync starts when the oldest unsynced write is this old.
+    pub sync_after_ms: u64,
+    /// `EverySec`: replies of writes wait when the oldest unsynced write is this old.
+    pub hold_after_ms: u64,
+    /// `EverySec`: writes are refused when the oldest unsynced write is this old.
+    pub refuse_after_ms: u64,
+    /// The sync thread runs. Without it nothing is synced or rotated unless the caller calls
+    /// [`Journal::sync_now`] and [`Journal::rotate`]: deterministic simulations do.
+    pub background: bool,
+    /// The time for file headers when a directory is new.
+    pub now: Time,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fsync: Fsync::default(),
+            segment_bytes: 1 << 30,
+            snapshot_bytes: 512 << 20,
+            snapshot_work: 200_000_000,
+            sync_after_ms: 400,
+            hold_after_ms: 1000,
+            refuse_after_ms: 5000,
+            background: true,
+            now: Time(0),
+        }
+    }
+}
+
+/// Room in the file for one record, from [`Journal::reserve`]: give it to [`Journal::append`]
+/// or back with [`Journal::release`].
+#[derive(Debug)]
+#[must_use = "room that is neither used nor released is lost until the next segment"]
+pub struct Room {
+    bytes: u64,
+}
+
+/// Why there is no room for a write. The texts are those of the replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The disk is full; the next write tries again.
+    #[error("out of disk space")]
+    DiskFull,
+    /// A write or sync failed; a snapshot on a new file heals it.
+    #[error("storage failed, read-only")]
+    Failed,
+    /// The disk has not finished a sync for seconds; writes go on when it has.
+    #[error("storage stalled: a sync has been waiting for seconds, try again")]
+    Stalled,
+    /// The journal is closed: the server is stopping.
+    #[error("storage is closed: the server is stopping")]
+    Closed,
+}
+
+/// The storage has failed: what of the last writes is on disk is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("storage failed, outcome unknown")]
+pub struct Failed;
+
+/// Why the state could not take a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReplayError(pub String);
+
+/// What recovery gives the records to. After an error of [`Journal::open`] its state means
+/// nothing: throw it away.
+pub trait Replay {
+    /// An entry of the snapshot.
+    fn entry(&mut self, key: Key<'_>, entry: Entry) -> Result<(), ReplayError>;
+    /// A change, in order. The type table and a pending flush of the snapshot come with `seq` 0.
+    fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError>;
+    /// How far it is, now and then.
+    fn progress(&mut self, done_bytes: u64, total_bytes: u64);
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Entries of the snapshot.
+    pub entries: u64,
+    /// Records after the snapshot.
+    pub records: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Bytes of a torn tail that were put aside.
+    pub torn_bytes: u64,
+    /// The latest time of a record or file: the clock must not start before it.
+    pub newest_time: Time,
+    /// The directory was new.
+    pub created: bool,
+    /// The snapshot's number.
+    pub snapshot: u64,
+    /// The generation.
+    pub generation: u64,
+}
+
+/// The journal's figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes of the segments that a restart would read.
+    pub journal_bytes: u64,
+    /// How many segments these are.
+    pub segments: u64,
+    /// The number of the last complete snapshot.
+    pub snapshot: u64,
+    /// Its size in bytes.
+    pub snapshot_bytes: u64,
+    /// When it was cut.
+    pub snapshot_time: Time,
+    /// The generation.
+    pub generation: u64,
+    /// The last sequence number given out.
+    pub appended: u64,
+    /// The last one in the file.
+    pub written: u64,
+    /// The last one that survives a power loss.
+    pub synced: u64,
+    /// Syncs done.
+    pub syncs: u64,
+    /// Writes and syncs that failed.
+    pub errors: u64,
+    /// Why the storage failed, while it is so.
+    pub failed: Option<String>,
+    /// Records since the last snapshot.
+    pub records_since_snapshot: u64,
+    /// Journal bytes since the last snapshot.
+    pub bytes_since_snapshot: u64,
+}
+
+/// Why the journal cannot be opened, cut, moved or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system refused an operation.
+    #[error("cannot {doing} {name}: {source}; check the disk, its space and the permissions")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of a format that this release does not know.
+    #[error("{name} has {what}: it was written by a later release; start that one")]
+    Unknown {
+        /// The file.
+        name: String,
+        /// What is not known.
+        what: String,
+    },
+    /// Bytes that were on disk for certain are not what was written.
+    #[error(
+        "{name} is damaged at offset {offset}, record {seq}: {what}; restore the data directory \
+         from a backup"
+    )]
+    Damaged {
+        /// The file.
+        name: String,
+        /// Where the damage begins.
+        offset: u64,
+        /// The first record that cannot be read.
+        seq: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A file of another store.
+    #[error("{name} belongs to another store than {other}: move one of them away")]
+    ForeignLog {
+        /// The file.
+        name: String,
+        /// A file of the store that it does not belong to.
+        other: String,
+    },
+    /// Files that must be there are not.
+    #[error(
+        "{missing} is missing in the data directory: put the files that were moved away back, or \
+         remove STORE and all journal and snapshot files to begin with an empty store"
+    )]
+    Missing {
+        /// What is missing.
+        missing: String,
+    },
+    /// The state did not take a record.
+    #[error("record {seq} of {name} cannot be applied: {source}; please report this")]
+    Replay {
+        /// The file.
+        name: String,
+        /// The record.
+        seq: u64,
+        /// What the state said.
+        source: ReplayError,
+    },
+    /// The storage has failed; a snapshot heals it.
+    #[error("storage failed: {reason}; free or replace the disk, then make a snapshot (reopen)")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Another snapshot is being written.
+    #[error("a snapshot is being written: try again when it is done")]
+    Busy,
+    /// The snapshot was not cut before it was finished, or cut twice.
+    #[error("the snapshot was written out of order: please report this")]
+    OutOfOrder,
+    /// The journal is closed.
+    #[error("the journal is closed: the server is stopping")]
+    Closed,
+}
