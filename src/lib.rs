@@ -1,5 +1,6 @@
-//! storage_server
+//! `storage_server`
 pub mod clock;
+pub mod config;
 pub mod key;
 pub mod limits;
 pub mod types;
