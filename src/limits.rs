@@ -25,6 +25,21 @@ pub const BATCH_BYTES_MAX: usize = 512 << 20;
 /// The number of shards of the store; a power of two.
 pub const SHARDS: usize = 256;
 
+/// The most clients that an operator may configure.
+pub const CLIENTS_MAX: usize = 1 << 20;
+
+/// The most worker threads that an operator may configure.
+pub const THREADS_MAX: usize = 256;
+
+/// The longest idle timeout that an operator may configure, in seconds: a year.
+pub const IDLE_TIMEOUT_MAX_S: usize = 365 * 24 * 60 * 60;
+
+/// The largest memory limit that an operator may configure, in bytes.
+pub const MEMORY_LIMIT_MAX: u64 = 1 << 50;
+
+/// The most journal between two snapshots that an operator may configure, in bytes.
+pub const SNAPSHOT_AFTER_MAX: u64 = 1 << 40;
+
 /// The largest expiry that is relative to now, in seconds; larger ones are Unix times.
 pub const RELATIVE_EXPIRY_MAX_S: i64 = 60 * 60 * 24 * 30;
 

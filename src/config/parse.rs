@@ -1,0 +1,309 @@
+//! The walk over a parsed file: each section, each key, each type, and what must hold between
+//! them.
+//!
+//! Invariant: every fault is reported, not only the first, and each with its place; a fault on a
+//! line that is not TOML is left to the syntax error of that line. Used by `Config::parse` only.
+
+use super::error::{ConfigError, Problem, ProblemKind};
+use super::form::{listen_items, nearest, read_number};
+use super::keys::{KEYS, KeyRow, SECTIONS};
+use super::{Config, ListenAddr};
+use crate::types::{Kind, TypeDef, TypeError, TypeTable};
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A value is quoted in an error up to this many characters.
+const FOUND_CHARS_MAX: usize = 60;
+/// The fields of a row of `[types]` in its long form.
+const TYPE_FIELDS: [&str; 2] = ["kind", "target"];
+
+type Value<'i> = Spanned<DeValue<'i>>;
+
+pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let mut walk = Walk {
+        file,
+        text,
+        config: Config::default(),
+        problems: Vec::new(),
+    };
+    for error in syntax {
+        let span = error.span().unwrap_or(0..0);
+        walk.report(span, ProblemKind::Syntax(error.message().to_owned()));
+    }
+    let broken: Vec<usize> = walk.problems.iter().map(|problem| problem.line).collect();
+    for (name, value) in document.get_ref() {
+        walk.section(name.get_ref(), name.span(), value);
+    }
+    walk.check_public(document.get_ref());
+    let mut problems = walk.problems;
+    let mut position = 0;
+    problems.retain(|problem| {
+        position += 1;
+        position <= broken.len() || !broken.contains(&problem.line)
+    });
+    if problems.is_empty() {
+        return Ok(walk.config);
+    }
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(ConfigError { problems })
+}
+
+/// What the walk has gathered.
+struct Walk<'a> {
+    file: &'a str,
+    text: &'a str,
+    config: Config,
+    problems: Vec<Problem>,
+}
+
+impl Walk<'_> {
+    fn section(&mut self, name: &str, span: Range<usize>, value: &Value<'_>) {
+        let Some(section) = SECTIONS.into_iter().find(|section| *section == name) else {
+            let kind = if value.get_ref().is_table() {
+                ProblemKind::UnknownSection {
+                    name: name.to_owned(),
+                    hint: did_you_mean(nearest(name, &SECTIONS)),
+                    known: SECTIONS.join(", "),
+                }
+            } else {
+                let row = KEYS.iter().find(|row| row.name() == name);
+                ProblemKind::NoSection {
+                    name: name.to_owned(),
+                    hint: row.map_or_else(String::new, |row| {
+                        format!(": it goes below the line [{}]", row.section())
+                    }),
+                }
+            };
+            return self.report(span, kind);
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            let name = name.to_owned();
+            return self.report(span, ProblemKind::NotATable { name });
+        };
+        if section == "types" {
+            return self.types(table);
+        }
+        for (name, value) in table {
+            let row = KEYS
+                .iter()
+                .find(|row| row.section() == section && row.name() == name.get_ref().as_ref());
+            match row {
+                Some(row) => self.key(row, value),
+                None => self.unknown_key(section, name.get_ref(), name.span()),
+            }
+        }
+    }
+
+    fn key(&mut self, row: &KeyRow, value: &Value<'_>) {
+        if let Err(misfit) = row.form.read(&mut self.config, value) {
+            let span = misfit.span.unwrap_or_else(|| value.span());
+            let kind = ProblemKind::BadValue {
+                key: row.key,
+                found: self.found(span.clone()),
+                takes: row.form.to_string(),
+                hint: misfit
+                    .hint
+                    .map_or_else(String::new, |hint| format!("; {hint}")),
+            };
+            self.report(span, kind);
+        }
+    }
+
+    fn unknown_key(&mut self, section: &'static str, name: &str, span: Range<usize>) {
+        let known: Vec<&str> = KEYS
+            .iter()
+            .filter(|row| row.section() == section)
+            .map(KeyRow::name)
+            .collect();
+        let elsewhere = KEYS.iter().find(|row| row.name() == name);
+        let kind = ProblemKind::UnknownKey {
+            section,
+            name: name.to_owned(),
+            hint: match elsewhere {
+                Some(row) => format!(": it goes in [{}];", row.section()),
+                None => did_you_mean(nearest(name, &known)),
+            },
+            known: known.join(", "),
+        };
+        self.report(span, kind);
+    }
+
+    /// An address that other machines reach needs the operator's consent.
+    fn check_public(&mut self, document: &DeTable<'_>) {
+        let listen = document
+            .get("server")
+            .and_then(|server| server.get_ref().as_table()?.get("listen"));
+        let Some(listen) = listen.filter(|_| !self.config.allow_public) else {
+            return;
+        };
+        for item in listen_items(listen) {
+            let address = item.get_ref().as_str().map(ListenAddr::parse);
+            if let Some(Ok(address)) = address
+                && !address.is_local()
+            {
+                let address = address.to_string();
+                self.report(item.span(), ProblemKind::Public { address });
+            }
+        }
+    }
+
+    /// Reads `[types]`. A row at fault is reported and left out, and so silently are those that
+    /// name it as their target.
+    fn types(&mut self, table: &DeTable<'_>) {
+        let mut rows: Vec<(TypeDef, Range<usize>)> = Vec::new();
+        let mut faulty: Vec<u16> = Vec::new();
+        for (name, value) in table {
+            let prefix = match type_number(name.get_ref()) {
+                Ok(prefix) => prefix,
+                Err(kind) => {
+                    self.report(name.span(), kind);
+                    continue;
+                }
+            };
+            match self.type_row(prefix, value) {
+                Some(row) => rows.push((row, name.span())),
+                None => faulty.push(prefix),
+            }
+        }
+        loop {
+            let error = match TypeTable::new(rows.iter().map(|(row, _)| *row)) {
+                Ok(types) => {
+                    self.config.types = types;
+                    return;
+                }
+                Err(error) => error,
+            };
+            let (prefix, follows) = match error {
+                TypeError::PrefixOutOfRange => (0, false),
+                TypeError::BuiltIn(prefix)
+                | TypeError::Duplicate(prefix)
+                | TypeError::TargetWithoutIndex(prefix) => (prefix, false),
+                TypeError::TargetNotCounter { prefix, target } => {
+                    (prefix, faulty.contains(&target))
+                }
+            };
+            let Some(at) = rows.iter().position(|(row, _)| row.prefix == prefix) else {
+                return self.report(0..0, error.into());
+            };
+            let (_, span) = rows.remove(at);
+            faulty.push(prefix);
+            if !follows {
+                self.report(span, error.into());
+            }
+        }
+    }
+
+    /// Reads `"KIND"` or `{ kind = "KIND", target = N }`; `None` if a fault was reported.
+    fn type_row(&mut self, prefix: u16, value: &Value<'_>) -> Option<TypeDef> {
+        let Some(table) = value.get_ref().as_table() else {
+            let kind = self.type_kind(prefix, value)?;
+            return Some(TypeDef {
+                prefix,
+                kind,
+                target: None,
+            });
+        };
+        let mut row = TypeDef {
+            prefix,
+            kind: Kind::Data,
+            target: None,
+        };
+        let mut whole = true;
+        for (name, field) in table {
+            match name.get_ref().as_ref() {
+                "kind" => match self.type_kind(prefix, field) {
+                    Some(kind) => row.kind = kind,
+                    None => whole = false,
+                },
+                "target" => match read_number(field.get_ref()).map(u16::try_from) {
+                    Ok(Ok(target)) => row.target = Some(target),
+                    Ok(Err(_)) | Err(_) => {
+                        whole = false;
+                        let takes = "the number of a COUNTER or COUNTER64 type as its target";
+                        self.bad_type(prefix, field.span(), takes, String::new());
+                    }
+                },
+                other => {
+                    whole = false;
+                    let hint = did_you_mean(nearest(other, &TYPE_FIELDS));
+                    let hint = hint.trim_end_matches(';').to_owned();
+                    self.bad_type(prefix, name.span(), "the fields kind and target", hint);
+                }
+            }
+        }
+        if whole && table.get("kind").is_none() {
+            whole = false;
+            let takes = "a kind, such as { kind = \"INDEX\", target = 4 }";
+            self.bad_type(prefix, value.span(), takes, String::new());
+        }
+        whole.then_some(row)
+    }
+
+    fn type_kind(&mut self, prefix: u16, value: &Value<'_>) -> Option<Kind> {
+        let name = value.get_ref().as_str();
+        let kind = name.and_then(Kind::from_name);
+        if kind.is_none() {
+            let names = Kind::ALL.map(Kind::name);
+            let hint = name.and_then(|name| nearest(name, &names));
+            let hint = hint.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+            let takes = "\"COUNTER\", \"COUNTER64\", \"INDEX\" or \"DATA\"";
+            self.bad_type(prefix, value.span(), takes, hint);
+        }
+        kind
+    }
+
+    fn bad_type(&mut self, prefix: u16, span: Range<usize>, takes: &str, hint: String) {
+        let kind = ProblemKind::TypeRow {
+            prefix,
+            found: self.found(span.clone()),
+            takes: takes.to_owned(),
+            hint,
+        };
+        self.report(span, kind);
+    }
+
+    /// The text of a value, cut to a length that fits an error.
+    fn found(&self, span: Range<usize>) -> String {
+        let text = self.text.get(span).unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        let mut found: String = line.chars().take(FOUND_CHARS_MAX).collect();
+        if found.len() < text.len() {
+            found.push_str("...");
+        }
+        found
+    }
+
+    fn report(&mut self, span: Range<usize>, kind: ProblemKind) {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let rest = self.text.get(line_start..).unwrap_or_default();
+        let source_line = rest.lines().next().unwrap_or_default().to_owned();
+        let fault = self.text.get(span).unwrap_or_default();
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+            width: fault.lines().next().unwrap_or_default().chars().count(),
+            source_line,
+            kind,
+        });
+    }
+}
+
+/// A type's number: decimal, without leading zeros, so that a type has one name only.
+fn type_number(name: &str) -> Result<u16, ProblemKind> {
+    name.parse()
+        .ok()
+        .filter(|prefix: &u16| *prefix > 0 && prefix.to_string() == name)
+        .ok_or_else(|| ProblemKind::TypeNumber(name.to_owned()))
+}
+
+/// The middle of "unknown ... known ...".
+fn did_you_mean(name: Option<&str>) -> String {
+    name.map_or_else(
+        || ";".to_owned(),
+        |name| format!(": did you mean \"{name}\"?"),
+    )
+}

@@ -1,0 +1,74 @@
+//! The table of keys as text for people: the example file and the table of the manual.
+//!
+//! Invariant: nothing is said here that `KEYS` does not say; a test compares the files of the
+//! repository with these texts, and another parses the example to the defaults. Called by tests
+//! and by whoever wants the full reference.
+
+use super::keys::{Applies, KEYS, KeyRow, SECTIONS};
+use std::fmt::Write as _;
+
+const HEAD: &str = "\
+# The configuration of storage_server: TOML by syntax, and each value below is the default.
+# Check a changed file before it is used: storage_server --check -c config.ini
+# Values marked [HUP] are applied by SIGHUP; the others need a restart.
+";
+
+const TYPES: &str = "\
+# What the keys NUMBER.ID hold. 1 INDEX and 2 COUNTER always exist and cannot be changed. [HUP]
+# Kinds: COUNTER (unsigned 32-bit number), COUNTER64 (64-bit), INDEX (set of ids), DATA (bytes).
+# incr on an INDEX increments a counter for each of its ids: of type 2, or of its target.
+# A type that has entries cannot be taken out, nor change its kind but from COUNTER to COUNTER64.
+#3 = \"DATA\"
+#4 = \"COUNTER\"
+#5 = { kind = \"INDEX\", target = 4 }
+";
+
+/// The text of `config.ini.example`: every key at its default, with its documentation.
+pub fn render_example() -> String {
+    let mut out = HEAD.to_owned();
+    for section in SECTIONS {
+        let _ = write!(out, "\n[{section}]\n");
+        if section == "types" {
+            out.push_str(TYPES);
+        }
+        for row in KEYS.iter().filter(|row| row.section() == section) {
+            for line in row.doc {
+                let _ = writeln!(out, "# {line}");
+            }
+            let hup = match row.applies {
+                Applies::OnHup => " [HUP]",
+                Applies::AtRestart => "",
+            };
+            let _ = writeln!(out, "# Takes {}.{hup}", row.form);
+            let _ = writeln!(out, "{} = {}\n", row.name(), row.default);
+        }
+        let kept = out.trim_end().len();
+        out.truncate(kept);
+        out.push('\n');
+    }
+    out
+}
+
+/// The table of keys for INSTALL.md.
+pub fn render_markdown() -> String {
+    let mut out = "| Key | Default | Takes | Applied | What it does |\n".to_owned();
+    out.push_str("|---|---|---|---|---|\n");
+    for row in KEYS {
+        out.push_str(&markdown_row(row));
+    }
+    out.push_str(
+        "| `types.N` | | `\"KIND\"` or `{ kind = \"INDEX\", target = 4 }` | on HUP | \
+         What the keys `N.ID` hold: COUNTER, COUNTER64, INDEX or DATA. |\n",
+    );
+    out
+}
+
+fn markdown_row(row: &KeyRow) -> String {
+    let applied = match row.applies {
+        Applies::OnHup => "on HUP",
+        Applies::AtRestart => "at a restart",
+    };
+    let (key, default, takes) = (row.key, row.default, row.form.to_string());
+    let doc = row.doc.join(" ").replace('|', "\\|");
+    format!("| `{key}` | `{default}` | {takes} | {applied} | {doc} |\n")
+}
