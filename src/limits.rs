@@ -43,6 +43,18 @@ pub const SNAPSHOT_AFTER_MAX: u64 = 1 << 40;
 /// The largest expiry that is relative to now, in seconds; larger ones are Unix times.
 pub const RELATIVE_EXPIRY_MAX_S: i64 = 60 * 60 * 24 * 30;
 
+/// How many seconds the averaged request rate looks back.
+pub const RATE_SECONDS: usize = 300;
+
+/// How many bytes a worker reads from a connection in one turn.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// With so many bytes of replies unsent a connection's requests wait.
+pub const OUTPUT_BYTES_HIGH: usize = 256 << 10;
+
+/// An idle connection keeps buffers of at most this size.
+pub const BUFFER_BYTES_KEPT: usize = 16 << 10;
+
 const _: () = {
     assert!(SHARDS.is_power_of_two());
     assert!(LINE_BYTES_MAX > KEY_BYTES_MAX * 2);

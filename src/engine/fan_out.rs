@@ -36,11 +36,7 @@ impl Engine {
             let (target, delta) = step(&turn.types, index, arith)?;
             let seen = match self.look_up(index) {
                 Seen::Missing { seq } => {
-                    return Ok(Answer {
-                        reply: Reply::NotFound,
-                        seq,
-                        wrote: false,
-                    });
+                    return Ok(Answer::read(Reply::NotFound, seq));
                 }
                 Seen::Found(members) => members,
             };
@@ -74,9 +70,10 @@ impl Engine {
             drop(seen);
             let last_seq = shards.last_seq();
             let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-            let answer = self.commit(decided, room, now, apply, last_seq)?;
+            let mut answer = self.commit(decided, room, now, apply, last_seq)?;
             if let Reply::Number(members) = answer.reply {
                 self.journal.add_work(members);
+                answer.fanned_out = Some(members);
             }
             return Ok(answer);
         }

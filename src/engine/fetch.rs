@@ -31,11 +31,7 @@ impl Engine {
             .view(hash, place.key, self.clock.latest())
             .map(Fetch::hit);
         let reply = Reply::Hits(smallvec![hit]);
-        Ok(Some(Answer {
-            reply,
-            seq: shard.last_seq(),
-            wrote: false,
-        }))
+        Ok(Some(Answer::read(reply, shard.last_seq())))
     }
 
     /// Several keys, all seen at one moment: of a fan-out either every step or none.
@@ -64,10 +60,6 @@ impl Engine {
             .shards()
             .map(crate::store::shard::Shard::last_seq)
             .max();
-        Ok(Some(Answer {
-            reply,
-            seq: seq.unwrap_or_default(),
-            wrote: false,
-        }))
+        Ok(Some(Answer::read(reply, seq.unwrap_or_default())))
     }
 }

@@ -87,6 +87,14 @@ pub struct Answer {
     pub seq: u64,
     /// The reply acknowledges a write.
     pub wrote: bool,
+    /// Of a fan-out: how many counters it changed.
+    pub fanned_out: Option<u64>,
+}
+
+impl Answer {
+    fn read(reply: Reply, seq: u64) -> Self {
+        Self { reply, seq, wrote: false, fanned_out: None }
+    }
 }
 
 impl Engine {
@@ -192,21 +200,13 @@ impl Engine {
         };
         let Some(change) = outcome.change else {
             self.journal.release(room);
-            return Ok(Answer {
-                reply: outcome.reply,
-                seq: seen,
-                wrote: false,
-            });
+            return Ok(Answer::read(outcome.reply, seen));
         };
         let seq = self.journal.append(time, &change, room);
         apply(change, Stamp { seq, time }).map_err(|misfit| {
             tracing::error!(%misfit, "a decided change does not apply");
             Refusal::Internal("a decided change does not apply")
         })?;
-        Ok(Answer {
-            reply: outcome.reply,
-            seq,
-            wrote: true,
-        })
+        Ok(Answer { reply: outcome.reply, seq, wrote: true, fanned_out: None })
     }
 }

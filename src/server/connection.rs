@@ -1,0 +1,321 @@
+//! One connection: read what has arrived, execute all of it, leave the replies to the end of
+//! the worker's turn. A task on its worker's thread; nothing here is shared between threads.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+use tokio::sync::{Notify, oneshot};
+
+use super::output::Output;
+use super::session::{Flow, Session};
+use super::shared::Client;
+use super::socket::{Reader, Writer};
+use super::upkeep::Order;
+use super::worker::Worker;
+use crate::limits::BUFFER_BYTES_KEPT;
+use crate::protocol::memcached::encode;
+use crate::stats::Metric;
+
+/// How long a closing connection waits for the client to close its side, so that the last reply
+/// is not lost to a reset.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The part of a connection that its worker sends for.
+pub struct Connection {
+    writer: Writer,
+    client: Arc<Client>,
+    output: RefCell<Output>,
+    state: Cell<State>,
+    /// The task waits for the state to be idle.
+    awaited: Cell<bool>,
+    idle: Notify,
+    /// Nothing more is read: the server stops, or the client was silent for too long.
+    closing: Cell<bool>,
+    /// Wakes the task while it waits for input.
+    reading: RefCell<Option<Waker>>,
+}
+
+/// Where the replies are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// There are none.
+    Idle,
+    /// They wait for the end of the turn.
+    Queued,
+    /// They wait for a sync.
+    Held,
+    /// They wait for the client to read.
+    Sending,
+}
+
+impl Connection {
+    /// A connection without replies.
+    pub fn new(writer: Writer, client: Arc<Client>) -> Self {
+        Self {
+            writer,
+            client,
+            output: RefCell::default(),
+            state: Cell::new(State::Idle),
+            awaited: Cell::new(false),
+            idle: Notify::new(),
+            closing: Cell::new(false),
+            reading: RefCell::default(),
+        }
+    }
+
+    /// As the other threads see it.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The unsent replies.
+    pub fn output(&self) -> &RefCell<Output> {
+        &self.output
+    }
+
+    /// Nothing more is read; what has been read is finished.
+    pub fn close(&self) {
+        self.closing.set(true);
+        if let Some(waker) = self.reading.take() {
+            waker.wake();
+        }
+    }
+
+    /// True once: the replies wait for the end of the turn from now on.
+    pub fn enqueue(&self) -> bool {
+        let was_idle = self.state.get() == State::Idle;
+        if was_idle {
+            self.state.set(State::Queued);
+        }
+        was_idle
+    }
+
+    /// The replies wait for a sync from now on.
+    pub fn hold(&self) {
+        self.state.set(State::Held);
+    }
+
+    /// Sends the replies; in the background if the client does not read them at once.
+    pub fn send(self: &Rc<Self>, worker: &Rc<Worker>) {
+        match self.try_send(worker) {
+            Poll::Ready(()) => self.be_idle(),
+            Poll::Pending => {
+                self.state.set(State::Sending);
+                let (connection, worker) = (Rc::clone(self), Rc::clone(worker));
+                tokio::task::spawn_local(async move {
+                    while connection.writer.writable().await.is_ok()
+                        && connection.try_send(&worker).is_pending()
+                    {}
+                    connection.be_idle();
+                });
+            }
+        }
+    }
+
+    /// Ready when everything has been sent or the client is gone.
+    fn try_send(&self, worker: &Worker) -> Poll<()> {
+        let mut output = self.output.borrow_mut();
+        while output.len() > 0 {
+            match self.writer.try_write(output.unsent()) {
+                Ok(count) => {
+                    worker.tally().add(Metric::BytesWritten, count as u64);
+                    output.sent(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(_) => {
+                    *output = Output::default();
+                    self.closing.set(true);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn be_idle(&self) {
+        self.state.set(State::Idle);
+        if self.awaited.get() {
+            self.idle.notify_one();
+        }
+    }
+
+    /// Waits until the replies have been sent.
+    async fn idle(&self) {
+        while self.state.get() != State::Idle {
+            self.awaited.set(true);
+            self.idle.notified().await;
+            self.awaited.set(false);
+        }
+    }
+
+    /// Replies wait for something slower than the end of the turn.
+    fn is_behind(&self) -> bool {
+        matches!(self.state.get(), State::Held | State::Sending)
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let mut reading = self.reading.borrow_mut();
+        if !reading.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *reading = Some(cx.waker().clone());
+        }
+    }
+}
+
+/// The task of a connection.
+pub struct Task {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    reader: Reader,
+    session: Session,
+    /// What has arrived and is not a whole request yet, or has to wait.
+    input: Vec<u8>,
+}
+
+/// What reading gave.
+enum Arrived {
+    /// Requests, which have been executed. `all` that one turn takes: there may be more.
+    Input { flow: Flow, all: bool },
+    /// The client has closed its side, or the connection is to close.
+    End,
+}
+
+impl Task {
+    /// The task of `connection`, which reads from `reader`.
+    pub fn new(worker: Rc<Worker>, connection: Rc<Connection>, reader: Reader) -> Self {
+        let session = Session::new(connection.client.peer.clone());
+        Self { worker, connection, reader, session, input: Vec::new() }
+    }
+
+    /// Serves until the client or the server ends it.
+    pub async fn run(mut self) {
+        let mut flow = Flow::Read;
+        loop {
+            flow = match flow {
+                Flow::Read if self.connection.is_behind() => {
+                    self.connection.idle().await;
+                    Flow::Read
+                }
+                Flow::Read => match poll_fn(|cx| self.poll_input(cx)).await {
+                    Ok(Arrived::Input { flow, all }) => {
+                        if all {
+                            // One read a turn: the others have theirs first.
+                            tokio::task::yield_now().await;
+                        }
+                        flow
+                    }
+                    Ok(Arrived::End) => Flow::Close,
+                    Err(_) => return,
+                },
+                Flow::Full => {
+                    self.connection.idle().await;
+                    self.advance_rest()
+                }
+                Flow::Reopen => {
+                    self.connection.idle().await;
+                    self.reopen().await;
+                    self.advance_rest()
+                }
+                Flow::Terminate => {
+                    self.answer(|out| out.extend_from_slice(b"OK\r\n"));
+                    self.worker.shared().order(Order::Terminate);
+                    Flow::Close
+                }
+                Flow::Close => {
+                    self.connection.idle().await;
+                    return self.linger().await;
+                }
+            }
+        }
+    }
+
+    /// Reads once and executes what has arrived.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch();
+        let mut buf = ReadBuf::new(&mut scratch);
+        if self.reader.poll_read(cx, &mut buf)?.is_pending() {
+            if self.connection.closing.get() {
+                return Poll::Ready(Ok(Arrived::End));
+            }
+            self.connection.remember(cx);
+            return Poll::Pending;
+        }
+        let arrived = buf.filled();
+        if arrived.is_empty() {
+            return Poll::Ready(Ok(Arrived::End));
+        }
+        let all = buf.remaining() == 0;
+        worker.tally().add(Metric::BytesRead, arrived.len() as u64);
+        self.connection.client.last_heard_s.store(worker.shared().uptime_s(), Relaxed);
+        let mut flow = if self.input.is_empty() {
+            let (taken, flow) =
+                worker.advance(&self.connection, &mut self.session, arrived);
+            self.input.extend_from_slice(arrived.get(taken..).unwrap_or_default());
+            flow
+        } else {
+            self.input.extend_from_slice(arrived);
+            self.advance_rest()
+        };
+        if flow == Flow::Read && self.connection.closing.get() {
+            flow = Flow::Close;
+        }
+        Poll::Ready(Ok(Arrived::Input { flow, all }))
+    }
+
+    /// Executes what is left of the input.
+    fn advance_rest(&mut self) -> Flow {
+        let (taken, flow) =
+            self.worker.advance(&self.connection, &mut self.session, &self.input);
+        if taken < self.input.len() {
+            self.input.drain(..taken);
+        } else {
+            self.input.clear();
+            self.input.shrink_to(BUFFER_BYTES_KEPT);
+        }
+        flow
+    }
+
+    fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(self.connection.output.borrow_mut().bytes());
+        self.worker.enqueue(&self.connection);
+    }
+
+    /// As HUP; the answer comes when the new files are verified.
+    async fn reopen(&self) {
+        let (done, result) = oneshot::channel();
+        let ordered = self.worker.shared().order(Order::Reload(Some(done)));
+        let result = if ordered { result.await.ok() } else { None };
+        self.answer(|out| match result {
+            Some(Ok(())) => out.extend_from_slice(b"OK\r\n"),
+            Some(Err(error)) => encode::write_line(format_args!("SERVER_ERROR {error}"), out),
+            None => out.extend_from_slice(b"SERVER_ERROR the server is stopping\r\n"),
+        });
+    }
+
+    /// Closes so that the last replies arrive: a socket closed with unread input would be reset,
+    /// and the client could lose what was sent before.
+    async fn linger(mut self) {
+        if self.connection.writer.finish().is_err() {
+            return;
+        }
+        let worker = Rc::clone(&self.worker);
+        let until_end = poll_fn(|cx| {
+            loop {
+                let mut scratch = worker.scratch();
+                let mut buf = ReadBuf::new(&mut scratch);
+                match self.reader.poll_read(cx, &mut buf) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                }
+            }
+        });
+        let _ = tokio::time::timeout(LINGER, until_end).await;
+    }
+}

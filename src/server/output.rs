@@ -1,0 +1,123 @@
+//! Replies on their way out: the bytes, and what must be safe before they may leave.
+
+use std::ops::Range;
+
+/// What a client hears in place of a reply when nobody knows whether its write is on disk.
+const OUTCOME_UNKNOWN: &[u8] = b"SERVER_ERROR storage failed, outcome unknown\r\n";
+
+/// One connection's unsent replies.
+#[derive(Debug, Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    /// Where in `bytes` the replies of writes are; empty ranges for `noreply`.
+    writes: Vec<Range<usize>>,
+    /// The newest record that the replies show or acknowledge.
+    seq: u64,
+}
+
+impl Output {
+    /// Where replies are written.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Adds a reply, written by `write`, which shows the state up to record `seq`.
+    pub fn reply(&mut self, seq: u64, wrote: bool, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        if wrote {
+            self.writes.push(start..self.bytes.len());
+        }
+        self.seq = self.seq.max(seq);
+    }
+
+    /// The unsent bytes.
+    pub fn unsent(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes are unsent.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True if nothing is to be sent or waited for.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.writes.is_empty()
+    }
+
+    /// The newest record that the replies depend on.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// True if a reply acknowledges a write.
+    pub fn acknowledges(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// The replies may leave: nothing has to be waited for any more.
+    pub fn release(&mut self) {
+        self.writes.clear();
+        self.seq = 0;
+    }
+
+    /// The storage failed: replies of reads stay, those of writes become "outcome unknown".
+    /// False if a write without a reply was among them: its client cannot be told, so its
+    /// connection must close.
+    pub fn fail_writes(&mut self) -> bool {
+        let mut failed = Vec::with_capacity(self.bytes.len());
+        let mut kept_from = 0;
+        let mut all_told = true;
+        for write in self.writes.drain(..) {
+            failed.extend_from_slice(self.bytes.get(kept_from..write.start).unwrap_or_default());
+            if write.is_empty() {
+                all_told = false;
+            } else {
+                failed.extend_from_slice(OUTCOME_UNKNOWN);
+            }
+            kept_from = write.end;
+        }
+        failed.extend_from_slice(self.bytes.get(kept_from..).unwrap_or_default());
+        self.bytes = failed;
+        self.seq = 0;
+        all_told
+    }
+
+    /// Takes away what has been sent; gives back a buffer that has grown large.
+    pub fn sent(&mut self, count: usize) {
+        if count < self.bytes.len() {
+            self.bytes.drain(..count);
+            return;
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(crate::limits::BUFFER_BYTES_KEPT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_storage_fails_reads_stay_and_writes_are_unknown() {
+        let mut output = Output::default();
+        output.reply(1, false, |out| out.extend_from_slice(b"END\r\n"));
+        output.reply(3, true, |out| out.extend_from_slice(b"STORED\r\n"));
+        output.reply(2, false, |out| out.extend_from_slice(b"VALUE..\r\n"));
+        assert_eq!(output.seq(), 3);
+        assert!(output.fail_writes());
+        let expected = b"END\r\nSERVER_ERROR storage failed, outcome unknown\r\nVALUE..\r\n";
+        assert_eq!(output.unsent(), expected);
+        assert!(!output.acknowledges());
+    }
+
+    #[test]
+    fn a_noreply_write_cannot_be_told_of_the_failure() {
+        let mut output = Output::default();
+        output.reply(1, true, |_| {});
+        assert!(!output.is_empty());
+        assert!(!output.fail_writes());
+        assert!(output.is_empty());
+    }
+}

@@ -1,0 +1,198 @@
+//! What all threads of the server share: the engine, the configuration, the figures, who is
+//! connected, and the way to the upkeep thread.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+
+use super::logging::RateLimit;
+use super::session::Peer;
+use super::upkeep::Order;
+use crate::clock::Tick;
+use crate::config::{Config, TermFrom};
+use crate::engine::{Engine, Settings};
+use crate::limits::MEMBERS_MAX;
+use crate::stats::{Metric, Rates, Tally};
+
+/// One connection, as the other threads see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// The listening address that it came to.
+    pub listener: Arc<str>,
+    /// Its file descriptor.
+    pub fd: i32,
+    /// When it last sent something, in seconds since the server's start.
+    pub last_heard_s: AtomicU64,
+}
+
+/// How many connections there are and were.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Those of now, by a number of their own.
+    pub connected: DashMap<u64, Arc<Client>>,
+    /// How many there are now.
+    pub current: AtomicUsize,
+    /// How many there have been.
+    pub total: AtomicU64,
+    /// How many were turned away at `max_clients`.
+    pub rejected: AtomicU64,
+    /// How often accepting had to pause because the system had no more descriptors.
+    pub pauses: AtomicU64,
+}
+
+/// What the threads share.
+pub struct Shared {
+    engine: Engine,
+    config: RwLock<Arc<Config>>,
+    clients: Clients,
+    tallies: Vec<Arc<Tally>>,
+    rates: Mutex<Rates>,
+    /// What was counted when `stats reset` was last asked for.
+    baseline: Mutex<Vec<u64>>,
+    orders: mpsc::Sender<Order>,
+    print_commands: bool,
+    error_limit: RateLimit,
+}
+
+impl Shared {
+    /// For `threads` workers. Orders for the upkeep thread go to `orders`; with
+    /// `print_commands` each command goes to standard output.
+    pub fn new(
+        engine: Engine,
+        config: Arc<Config>,
+        threads: usize,
+        orders: mpsc::Sender<Order>,
+        print_commands: bool,
+    ) -> Self {
+        Self {
+            engine,
+            config: RwLock::new(config),
+            clients: Clients::default(),
+            tallies: (0..threads).map(|_| Arc::default()).collect(),
+            rates: Mutex::default(),
+            baseline: Mutex::new(vec![0; Metric::ALL.len()]),
+            orders,
+            print_commands,
+            error_limit: RateLimit::default(),
+        }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Puts another configuration in force.
+    pub fn set_config(&self, config: Arc<Config>) {
+        *self.config.write() = config;
+    }
+
+    /// Who is connected.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Each worker's counters.
+    pub fn tallies(&self) -> &[Arc<Tally>] {
+        &self.tallies
+    }
+
+    /// The request rates.
+    pub fn rates(&self) -> &Mutex<Rates> {
+        &self.rates
+    }
+
+    /// What has been counted since the last `stats reset`.
+    pub fn counted(&self, metric: Metric) -> u64 {
+        let baseline = self.baseline.lock().get(metric as usize).copied().unwrap_or_default();
+        self.total(metric).saturating_sub(baseline)
+    }
+
+    /// What has been counted since the start.
+    pub fn total(&self, metric: Metric) -> u64 {
+        self.tallies.iter().map(|tally| tally.get(metric)).sum()
+    }
+
+    /// Counts from now on: `stats reset`.
+    pub fn reset_counters(&self) {
+        *self.baseline.lock() = Metric::ALL.iter().map(|metric| self.total(*metric)).collect();
+    }
+
+    /// Gives the upkeep thread an order. False if it has ended: the server is stopping.
+    pub fn order(&self, order: Order) -> bool {
+        self.orders.send(order).is_ok()
+    }
+
+    /// Seconds since the start.
+    pub fn uptime_s(&self) -> u64 {
+        self.engine.clock().uptime().as_secs()
+    }
+
+    /// Why this client may not stop the server, if it may not.
+    pub fn forbids_term(&self, peer: &Peer) -> Option<&'static str> {
+        let config = self.config();
+        if !config.allow_term {
+            return Some("CLIENT_ERROR term and shutdown are off: allow_term in [server]");
+        }
+        (config.term_from == TermFrom::Local && !peer.local)
+            .then_some("CLIENT_ERROR term and shutdown are for local clients: term_from in [server]")
+    }
+
+    /// Logs what a client did wrong, or what could not be done for it; not more often than a
+    /// few times a second.
+    pub fn log_error(&self, peer: &Peer, noreply: bool, error: &dyn Display) {
+        self.error_limit.run(Tick::now(), || {
+            tracing::info!(client = %peer.name, noreply, %error, "request refused");
+        });
+    }
+
+    /// Prints a command's line to standard output, if the operator asked for that.
+    pub fn print_command(&self, input: &[u8]) {
+        if !self.print_commands {
+            return;
+        }
+        let end = memchr::memchr(b'\n', input).unwrap_or(input.len());
+        let line = input.get(..end).unwrap_or_default().trim_ascii_end().escape_ascii();
+        // A reader that has gone away is no reason to stop serving.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+
+    /// Counts a connection in, unless there are too many.
+    pub fn admit(&self) -> bool {
+        let max = self.config().max_clients;
+        let admitted =
+            self.clients.current.fetch_update(Relaxed, Relaxed, |now| (now < max).then_some(now + 1));
+        if admitted.is_err() {
+            self.clients.rejected.fetch_add(1, Relaxed);
+        }
+        admitted.is_ok()
+    }
+
+    /// Counts a connection out.
+    pub fn leave(&self, number: u64) {
+        self.clients.connected.remove(&number);
+        self.clients.current.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What a configuration says to the engine.
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        key_rules: config.key_rules,
+        value_bytes_max: config.max_value,
+        members_max: MEMBERS_MAX,
+        memory_limit: config.memory_limit.unwrap_or(0),
+    }
+}

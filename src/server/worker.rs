@@ -1,0 +1,294 @@
+//! A worker: one thread, one runtime, its connections. The heart is the end of the turn: when
+//! every connection that was ready has been executed, the journal's buffer is written once and
+//! then all replies leave.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::LocalSet;
+
+use super::connection::{Connection, Task};
+use super::output::Output;
+use super::session::{Flow, Session};
+use super::shared::{Client, Shared};
+use super::socket::Accepted;
+use crate::engine::Turn;
+use crate::limits::READ_BYTES;
+use crate::stats::{Metric, Tally};
+
+/// How long a stopping worker waits for its connections.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// What a worker is told.
+pub enum Message {
+    /// A client for it.
+    Client {
+        /// The connection's number.
+        number: u64,
+        /// Its socket.
+        socket: Accepted,
+        /// As the other threads see it.
+        client: Arc<Client>,
+    },
+    /// Finish what was received, and end.
+    Stop,
+}
+
+/// A worker as the acceptor sees it.
+pub struct Handle {
+    messages: UnboundedSender<Message>,
+    /// How many connections it has.
+    load: Arc<AtomicUsize>,
+}
+
+impl Handle {
+    /// How many connections the worker has.
+    pub fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
+    /// Tells the worker something. A client counts at once, so that the next one goes elsewhere.
+    pub fn tell(&self, message: Message) {
+        if matches!(message, Message::Client { .. }) {
+            self.load.fetch_add(1, Relaxed);
+        }
+        // A worker ends only when it is told to, after which it is told nothing more.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// A worker, on its own thread.
+pub struct Worker {
+    shared: Arc<Shared>,
+    tally: Arc<Tally>,
+    load: Arc<AtomicUsize>,
+    turn: RefCell<Turn>,
+    /// A turn has begun and not ended.
+    in_turn: Cell<bool>,
+    turn_begun: Notify,
+    scratch: RefCell<Box<[u8]>>,
+    /// Connections with replies of this turn.
+    queued: RefCell<Vec<Rc<Connection>>>,
+    /// Connections whose replies wait for a sync.
+    held: RefCell<Vec<Rc<Connection>>>,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    /// The requests whose time has been counted.
+    timed_requests: Cell<u64>,
+    connection_ended: Notify,
+}
+
+/// Starts worker `number` on a thread of its own.
+pub fn start(
+    shared: &Arc<Shared>,
+    number: usize,
+) -> std::io::Result<(Handle, std::thread::JoinHandle<()>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (messages, inbox) = tokio::sync::mpsc::unbounded_channel();
+    let load = Arc::new(AtomicUsize::new(0));
+    let handle = Handle { messages, load: Arc::clone(&load) };
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let tally = shared.tallies().get(number).cloned().unwrap_or_default();
+        LocalSet::new().block_on(&runtime, Worker::run(shared, tally, load, inbox));
+    })?;
+    Ok((handle, thread))
+}
+
+impl Worker {
+    async fn run(
+        shared: Arc<Shared>,
+        tally: Arc<Tally>,
+        load: Arc<AtomicUsize>,
+        mut inbox: UnboundedReceiver<Message>,
+    ) {
+        let synced = Arc::new(Notify::new());
+        let waker = Arc::clone(&synced);
+        shared.engine().journal().subscribe(Arc::new(move || waker.notify_one()));
+        let worker = Rc::new(Self {
+            turn: RefCell::new(shared.engine().turn()),
+            shared,
+            tally,
+            load,
+            in_turn: Cell::new(false),
+            turn_begun: Notify::new(),
+            scratch: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+            queued: RefCell::default(),
+            held: RefCell::default(),
+            connections: RefCell::default(),
+            timed_requests: Cell::new(0),
+            connection_ended: Notify::new(),
+        });
+        tokio::task::spawn_local(Rc::clone(&worker).end_turns());
+        tokio::task::spawn_local(Rc::clone(&worker).release_synced(synced));
+        tokio::task::spawn_local(Rc::clone(&worker).close_silent());
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Client { number, socket, client } => worker.serve(number, socket, client),
+                Message::Stop => break,
+            }
+        }
+        worker.drain().await;
+    }
+
+    /// What all threads share.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// This worker's counters.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The buffer that all connections of this worker read into.
+    pub fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+        self.scratch.borrow_mut()
+    }
+
+    fn serve(self: &Rc<Self>, number: u64, socket: Accepted, client: Arc<Client>) {
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            match socket.split() {
+                Ok((reader, writer)) => {
+                    let connection = Rc::new(Connection::new(writer, client));
+                    worker.connections.borrow_mut().insert(number, Rc::clone(&connection));
+                    Task::new(Rc::clone(&worker), connection, reader).run().await;
+                    worker.connections.borrow_mut().remove(&number);
+                }
+                Err(error) => tracing::warn!(%error, "a connection was lost on the way"),
+            }
+            worker.load.fetch_sub(1, Relaxed);
+            worker.shared.leave(number);
+            worker.connection_ended.notify_one();
+        });
+    }
+
+    /// Executes a connection's input as a part of this turn.
+    pub fn advance(
+        &self,
+        connection: &Rc<Connection>,
+        session: &mut Session,
+        input: &[u8],
+    ) -> (usize, Flow) {
+        let mut turn = self.turn.borrow_mut();
+        if !self.in_turn.get() {
+            self.shared.engine().begin(&mut turn);
+        }
+        let mut output = connection.output().borrow_mut();
+        let (taken, flow) =
+            session.advance(&self.shared, &mut turn, &self.tally, input, &mut output);
+        let has_replies = !output.is_empty();
+        drop((turn, output));
+        if has_replies {
+            self.enqueue(connection);
+        }
+        (taken, flow)
+    }
+
+    /// The connection's replies leave at the end of this turn. The first one has the turn end
+    /// once every connection that is ready now has been executed: tasks run in the order in
+    /// which they are woken.
+    pub fn enqueue(&self, connection: &Rc<Connection>) {
+        if connection.enqueue() {
+            self.queued.borrow_mut().push(Rc::clone(connection));
+        }
+        if !self.in_turn.replace(true) {
+            self.turn_begun.notify_one();
+        }
+    }
+
+    async fn end_turns(self: Rc<Self>) {
+        let mut queued = Vec::new();
+        loop {
+            self.turn_begun.notified().await;
+            self.in_turn.set(false);
+            std::mem::swap(&mut queued, &mut *self.queued.borrow_mut());
+            let failed = self.shared.engine().flush().is_err();
+            for connection in queued.drain(..) {
+                self.settle(connection, failed);
+            }
+            self.count_service_time();
+        }
+    }
+
+    /// Sends a connection's replies, or has them wait for the sync that makes them true. If the
+    /// storage has `failed`, reads are answered from memory, and what became of the writes
+    /// nobody knows.
+    fn settle(self: &Rc<Self>, connection: Rc<Connection>, failed: bool) {
+        let mut output = connection.output().borrow_mut();
+        if failed {
+            if !output.fail_writes() {
+                connection.close();
+            }
+        } else if self.must_wait(&output) {
+            drop(output);
+            connection.hold();
+            self.held.borrow_mut().push(connection);
+            return;
+        }
+        output.release();
+        drop(output);
+        connection.send(self);
+    }
+
+    fn must_wait(&self, output: &Output) -> bool {
+        let journal = self.shared.engine().journal();
+        let holds = journal.holds_reads() || output.acknowledges() && journal.holds_writes();
+        holds && output.seq() > journal.synced()
+    }
+
+    /// Lets held replies go when a sync is done, or when the storage has failed.
+    async fn release_synced(self: Rc<Self>, synced: Arc<Notify>) {
+        loop {
+            synced.notified().await;
+            let failed = self.shared.engine().journal().failed().is_some();
+            let held = std::mem::take(&mut *self.held.borrow_mut());
+            for connection in held {
+                self.settle(connection, failed);
+            }
+        }
+    }
+
+    fn count_service_time(&self) {
+        let requests = self.tally.get(Metric::Requests);
+        let before = self.timed_requests.replace(requests);
+        let elapsed = u64::try_from(self.turn.borrow().tick.elapsed().as_nanos());
+        self.tally.add(Metric::ServiceNs, elapsed.unwrap_or(u64::MAX) * (requests - before));
+    }
+
+    /// Closes connections that have been silent for too long.
+    async fn close_silent(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Some(limit) = self.shared.config().idle_timeout else { continue };
+            let now = self.shared.uptime_s();
+            for connection in self.connections.borrow().values() {
+                let last = connection.client().last_heard_s.load(Relaxed);
+                if now.saturating_sub(last) > limit.as_secs() {
+                    connection.close();
+                }
+            }
+        }
+    }
+
+    /// Finishes what was received, within a few seconds.
+    async fn drain(&self) {
+        for connection in self.connections.borrow().values() {
+            connection.close();
+        }
+        let all_ended = async {
+            while self.load.load(Relaxed) > 0 {
+                self.connection_ended.notified().await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, all_ended).await.is_err() {
+            tracing::warn!(left = self.load.load(Relaxed), "connections did not end in time");
+        }
+    }
+}
