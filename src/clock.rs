@@ -8,6 +8,7 @@
     reason = "this is the one place that reads time"
 )]
 
+use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,6 +28,46 @@ impl Time {
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
+}
+
+/// The wall clock, for log lines: it may go back, so nothing is decided by it.
+pub fn wall() -> Time {
+    let wall = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Time(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Prints the moment as ISO 8601 in UTC, such as `2026-11-20T21:54:39.123Z`.
+impl fmt::Display for Time {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ms) = (self.seconds(), self.0 % 1000);
+        let (year, month, day) = civil_date(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(
+            out,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
+        )
+    }
+}
+
+/// The Gregorian date of a day since the Unix epoch. Years are counted from March, so that the
+/// day that a leap year adds is the last of its year.
+fn civil_date(day: u64) -> (u64, u64, u64) {
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    /// From 0000-03-01 to 1970-01-01.
+    const EPOCH: u64 = 719_468;
+    let day = day + EPOCH;
+    let (era, day_of_era) = (day / DAYS_OF_400_YEARS, day % DAYS_OF_400_YEARS);
+    let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
+    let year_of_era = (day_of_era - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // The months from March on have 153 days in each five.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day_of_month)
 }
 
 /// When an entry ends: never, or at a moment from which on it is gone.
@@ -68,6 +109,12 @@ impl Tick {
         self.0.elapsed()
     }
 
+    /// The point `time` after this one.
+    #[must_use]
+    pub fn plus(self, time: Duration) -> Self {
+        Self(self.0.checked_add(time).unwrap_or(self.0))
+    }
+
     /// The time from `earlier` to this point; zero if it is later.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_duration_since(earlier.0)
@@ -87,11 +134,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts at the wall clock or at `newest`, whichever is later.
     pub fn starting_after(newest: Time) -> Self {
-        let wall = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        let start_ms = wall_ms.max(newest.0);
+        let start_ms = wall().max(newest).0;
         Self {
             start: Instant::now(),
             start_ms,
@@ -119,5 +162,47 @@ impl Clock {
     /// Milliseconds since the clock started, by the monotonic clock.
     pub fn uptime(&self) -> Duration {
         self.start.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_print_as_iso_8601() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_000, "2024-02-29T23:59:59.000Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+            (1_735_689_600_000, "2025-01-01T00:00:00.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Time(ms).to_string(), text);
+        }
+        assert!(Time(u64::MAX).to_string().ends_with('Z'));
+    }
+
+    #[test]
+    fn each_day_of_four_centuries_follows_the_one_before() {
+        let (mut year, mut month, mut day) = civil_date(0);
+        for number in 1..=146_097 {
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let days = match month {
+                2 => 28 + u64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > days {
+                (day, month) = (1, month + 1);
+            }
+            if month > 12 {
+                (month, year) = (1, year + 1);
+            }
+            assert_eq!(civil_date(number), (year, month, day));
+        }
     }
 }

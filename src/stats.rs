@@ -115,7 +115,9 @@ impl Tally {
 
     /// What has been counted.
     pub fn get(&self, metric: Metric) -> u64 {
-        self.0.get(metric as usize).map_or(0, |cell| cell.load(Relaxed))
+        self.0
+            .get(metric as usize)
+            .map_or(0, |cell| cell.load(Relaxed))
     }
 }
 
@@ -150,7 +152,10 @@ impl Rates {
         let seconds = seconds.min(self.totals.len().saturating_sub(1));
         let from = self.totals.len().saturating_sub(seconds + 1);
         let oldest = self.totals.get(from).copied().unwrap_or_default();
-        newest.saturating_sub(oldest).checked_div(seconds as u64).unwrap_or_default()
+        newest
+            .saturating_sub(oldest)
+            .checked_div(seconds as u64)
+            .unwrap_or_default()
     }
 }
 
@@ -163,10 +168,17 @@ mod tests {
         let tally = Tally::default();
         tally.add(Metric::GetHits, 2);
         tally.add(Metric::GetHits, 3);
-        assert_eq!((tally.get(Metric::GetHits), tally.get(Metric::GetMisses)), (5, 0));
+        assert_eq!(
+            (tally.get(Metric::GetHits), tally.get(Metric::GetMisses)),
+            (5, 0)
+        );
         for (at, metric) in Metric::ALL.iter().enumerate() {
             assert!(!metric.name().contains(':'), "exporters fail on a colon");
-            assert!(Metric::ALL[at + 1..].iter().all(|other| other.name() != metric.name()));
+            assert!(
+                Metric::ALL[at + 1..]
+                    .iter()
+                    .all(|other| other.name() != metric.name())
+            );
         }
     }
 

@@ -217,7 +217,7 @@ impl Default for KeyRules {
 impl TypeTable {
     /// What a key from the wire means under this table and `rules`.
     pub fn resolve<'a>(&self, raw: &'a [u8], rules: KeyRules) -> Result<Key<'a>, KeyError> {
-        let named = |_| {
+        let named = |()| {
             if rules.named_keys {
                 Ok(Key::Named(raw))
             } else {

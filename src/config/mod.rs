@@ -158,14 +158,14 @@ macro_rules! named_enum {
 }
 
 named_enum! {
-    /// When the journal is forced to the medium. A killed process loses nothing in any of them;
-    /// they differ in what a power loss or a crash of the machine may take.
+    /// When what was written is made to last. Whatever it is, the end of the process (also a
+    /// `SIGKILL`) loses nothing that was answered or shown; this is about the end of the machine.
     Fsync {
-        /// Before the reply of each write: nothing acknowledged is lost.
+        /// A reply leaves after the sync: a power loss loses nothing that was answered or shown.
         Always = "always",
-        /// Once a second: at most one second of acknowledged writes is at stake.
+        /// A power loss loses at most the last second of what was answered.
         EverySec = "everysec",
-        /// When the operating system chooses.
+        /// The kernel writes when it likes: a power loss may lose all since the last rotation.
         Never = "never",
     }
 }

@@ -217,14 +217,15 @@ impl Walk<'_> {
                     Some(kind) => row.kind = kind,
                     None => whole = false,
                 },
-                "target" => match read_number(field.get_ref()).map(u16::try_from) {
-                    Ok(Ok(target)) => row.target = Some(target),
-                    Ok(Err(_)) | Err(_) => {
+                "target" => {
+                    let target = read_number(field.get_ref()).ok();
+                    row.target = target.and_then(|number| u16::try_from(number).ok());
+                    if row.target.is_none() {
                         whole = false;
                         let takes = "the number of a COUNTER or COUNTER64 type as its target";
                         self.bad_type(prefix, field.span(), takes, String::new());
                     }
-                },
+                }
                 other => {
                     whole = false;
                     let hint = did_you_mean(nearest(other, &TYPE_FIELDS));

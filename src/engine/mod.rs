@@ -93,7 +93,12 @@ pub struct Answer {
 
 impl Answer {
     fn read(reply: Reply, seq: u64) -> Self {
-        Self { reply, seq, wrote: false, fanned_out: None }
+        Self {
+            reply,
+            seq,
+            wrote: false,
+            fanned_out: None,
+        }
     }
 }
 
@@ -207,6 +212,11 @@ impl Engine {
             tracing::error!(%misfit, "a decided change does not apply");
             Refusal::Internal("a decided change does not apply")
         })?;
-        Ok(Answer { reply: outcome.reply, seq, wrote: true, fanned_out: None })
+        Ok(Answer {
+            reply: outcome.reply,
+            seq,
+            wrote: true,
+            fanned_out: None,
+        })
     }
 }

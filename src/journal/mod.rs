@@ -31,42 +31,11 @@ use std::io;
 
 use crate::clock::Time;
 use crate::command::change::Change;
+pub use crate::config::Fsync;
 use crate::key::Key;
 use crate::value::Entry;
 
 pub use writer::{Journal, SnapshotWriter};
-
-/// When what was written is made to last. Whatever it is, the end of the process (also a
-/// `SIGKILL`) loses nothing that was answered or shown; this is about the end of the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fsync {
-    /// A reply leaves after the sync: a power loss loses nothing that was answered or shown.
-    Always,
-    /// A power loss loses at most the last second of what was answered.
-    #[default]
-    EverySec,
-    /// The kernel writes when it likes: a power loss may lose all since the last rotation.
-    Never,
-}
-
-impl Fsync {
-    /// Every policy.
-    pub const ALL: [Self; 3] = [Self::Always, Self::EverySec, Self::Never];
-
-    /// The name in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::EverySec => "everysec",
-            Self::Never => "never",
-        }
-    }
-
-    /// The policy of that name, exactly as written.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.name() == name)
-    }
-}
 
 /// How a journal works. `Default` is what the daemon uses unless it is configured.
 #[derive(Clone, Debug)]
@@ -95,7 +64,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            fsync: Fsync::default(),
+            fsync: Fsync::EverySec,
             segment_bytes: 1 << 30,
             snapshot_bytes: 512 << 20,
             snapshot_work: 200_000_000,

@@ -161,7 +161,10 @@ impl Connection {
 
     fn remember(&self, cx: &Context<'_>) {
         let mut reading = self.reading.borrow_mut();
-        if !reading.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !reading
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             *reading = Some(cx.waker().clone());
         }
     }
@@ -189,7 +192,13 @@ impl Task {
     /// The task of `connection`, which reads from `reader`.
     pub fn new(worker: Rc<Worker>, connection: Rc<Connection>, reader: Reader) -> Self {
         let session = Session::new(connection.client.peer.clone());
-        Self { worker, connection, reader, session, input: Vec::new() }
+        Self {
+            worker,
+            connection,
+            reader,
+            session,
+            input: Vec::new(),
+        }
     }
 
     /// Serves until the client or the server ends it.
@@ -252,11 +261,14 @@ impl Task {
         }
         let all = buf.remaining() == 0;
         worker.tally().add(Metric::BytesRead, arrived.len() as u64);
-        self.connection.client.last_heard_s.store(worker.shared().uptime_s(), Relaxed);
+        self.connection
+            .client
+            .last_heard_s
+            .store(worker.shared().uptime_s(), Relaxed);
         let mut flow = if self.input.is_empty() {
-            let (taken, flow) =
-                worker.advance(&self.connection, &mut self.session, arrived);
-            self.input.extend_from_slice(arrived.get(taken..).unwrap_or_default());
+            let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
+            self.input
+                .extend_from_slice(arrived.get(taken..).unwrap_or_default());
             flow
         } else {
             self.input.extend_from_slice(arrived);
@@ -270,8 +282,9 @@ impl Task {
 
     /// Executes what is left of the input.
     fn advance_rest(&mut self) -> Flow {
-        let (taken, flow) =
-            self.worker.advance(&self.connection, &mut self.session, &self.input);
+        let (taken, flow) = self
+            .worker
+            .advance(&self.connection, &mut self.session, &self.input);
         if taken < self.input.len() {
             self.input.drain(..taken);
         } else {

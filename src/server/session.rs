@@ -48,7 +48,10 @@ pub enum Flow {
 impl Session {
     /// A conversation that begins.
     pub fn new(peer: Peer) -> Self {
-        Self { parser: Parser::default(), peer }
+        Self {
+            parser: Parser::default(),
+            peer,
+        }
     }
 
     /// Who is at the other end.
@@ -139,7 +142,11 @@ impl Session {
         }
         tally.add(Metric::NoreplyErrors, 1);
         // Whoever asked for no reply believes that the write is safe: silence would be a lie.
-        if refusal.is_storage() { Flow::Close } else { Flow::Read }
+        if refusal.is_storage() {
+            Flow::Close
+        } else {
+            Flow::Read
+        }
     }
 
     fn refuse_line(
@@ -185,7 +192,11 @@ impl Session {
         } else {
             encode::complaint(complaint, out.bytes());
         }
-        if complaint.closes() { Flow::Close } else { Flow::Read }
+        if complaint.closes() {
+            Flow::Close
+        } else {
+            Flow::Read
+        }
     }
 
     fn admin(
@@ -230,7 +241,10 @@ impl Session {
 
 fn shape<'r>(request: &'r Request<'_>, command: &'r Command<'_>) -> Shape<'r> {
     match command {
-        Command::Fetch(fetch) => Shape { keys: &fetch.keys, with_cas: request.with_cas },
+        Command::Fetch(fetch) => Shape {
+            keys: &fetch.keys,
+            with_cas: request.with_cas,
+        },
         Command::Put(_)
         | Command::PutMany(_)
         | Command::Arith(_)
@@ -275,7 +289,9 @@ fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
     let missed = answer.reply == Reply::NotFound;
     match command {
         Command::Fetch(fetch) => {
-            let Reply::Hits(hits) = &answer.reply else { return };
+            let Reply::Hits(hits) = &answer.reply else {
+                return;
+            };
             let found = hits.iter().flatten().count() as u64;
             let asked = hits.len() as u64;
             tally.add(Metric::CmdGet, asked);
@@ -312,11 +328,25 @@ fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
             }
         }
         Command::Delete { .. } => {
-            tally.add(if missed { Metric::DeleteMisses } else { Metric::DeleteHits }, 1);
+            tally.add(
+                if missed {
+                    Metric::DeleteMisses
+                } else {
+                    Metric::DeleteHits
+                },
+                1,
+            );
         }
         Command::Touch { .. } => {
             tally.add(Metric::CmdTouch, 1);
-            tally.add(if missed { Metric::TouchMisses } else { Metric::TouchHits }, 1);
+            tally.add(
+                if missed {
+                    Metric::TouchMisses
+                } else {
+                    Metric::TouchHits
+                },
+                1,
+            );
         }
         Command::FlushAll { .. } => tally.add(Metric::CmdFlush, 1),
     }

@@ -58,8 +58,10 @@ pub struct Shared {
     baseline: Mutex<Vec<u64>>,
     orders: mpsc::Sender<Order>,
     print_commands: bool,
-    error_limit: RateLimit,
 }
+
+/// Bad requests are logged, but no client can fill the log with them.
+static REFUSED: RateLimit = RateLimit::new("request refused", 10);
 
 impl Shared {
     /// For `threads` workers. Orders for the upkeep thread go to `orders`; with
@@ -80,7 +82,6 @@ impl Shared {
             baseline: Mutex::new(vec![0; Metric::ALL.len()]),
             orders,
             print_commands,
-            error_limit: RateLimit::default(),
         }
     }
 
@@ -116,7 +117,12 @@ impl Shared {
 
     /// What has been counted since the last `stats reset`.
     pub fn counted(&self, metric: Metric) -> u64 {
-        let baseline = self.baseline.lock().get(metric as usize).copied().unwrap_or_default();
+        let baseline = self
+            .baseline
+            .lock()
+            .get(metric as usize)
+            .copied()
+            .unwrap_or_default();
         self.total(metric).saturating_sub(baseline)
     }
 
@@ -127,7 +133,10 @@ impl Shared {
 
     /// Counts from now on: `stats reset`.
     pub fn reset_counters(&self) {
-        *self.baseline.lock() = Metric::ALL.iter().map(|metric| self.total(*metric)).collect();
+        *self.baseline.lock() = Metric::ALL
+            .iter()
+            .map(|metric| self.total(*metric))
+            .collect();
     }
 
     /// Gives the upkeep thread an order. False if it has ended: the server is stopping.
@@ -146,14 +155,15 @@ impl Shared {
         if !config.allow_term {
             return Some("CLIENT_ERROR term and shutdown are off: allow_term in [server]");
         }
-        (config.term_from == TermFrom::Local && !peer.local)
-            .then_some("CLIENT_ERROR term and shutdown are for local clients: term_from in [server]")
+        (config.term_from == TermFrom::Local && !peer.local).then_some(
+            "CLIENT_ERROR term and shutdown are for local clients: term_from in [server]",
+        )
     }
 
     /// Logs what a client did wrong, or what could not be done for it; not more often than a
     /// few times a second.
     pub fn log_error(&self, peer: &Peer, noreply: bool, error: &dyn Display) {
-        self.error_limit.run(Tick::now(), || {
+        REFUSED.run(Tick::now(), || {
             tracing::info!(client = %peer.name, noreply, %error, "request refused");
         });
     }
@@ -164,7 +174,11 @@ impl Shared {
             return;
         }
         let end = memchr::memchr(b'\n', input).unwrap_or(input.len());
-        let line = input.get(..end).unwrap_or_default().trim_ascii_end().escape_ascii();
+        let line = input
+            .get(..end)
+            .unwrap_or_default()
+            .trim_ascii_end()
+            .escape_ascii();
         // A reader that has gone away is no reason to stop serving.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
@@ -172,8 +186,10 @@ impl Shared {
     /// Counts a connection in, unless there are too many.
     pub fn admit(&self) -> bool {
         let max = self.config().max_clients;
-        let admitted =
-            self.clients.current.fetch_update(Relaxed, Relaxed, |now| (now < max).then_some(now + 1));
+        let admitted = self
+            .clients
+            .current
+            .fetch_update(Relaxed, Relaxed, |now| (now < max).then_some(now + 1));
         if admitted.is_err() {
             self.clients.rejected.fetch_add(1, Relaxed);
         }

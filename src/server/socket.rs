@@ -44,6 +44,16 @@ impl Accepted {
         stream.into_std().map(Self::Unix)
     }
 
+    /// Turns the client away with a line.
+    pub fn say_and_close(self, line: &[u8]) {
+        use std::io::Write as _;
+        // The socket is new and does not block: the line goes into its buffer or nowhere.
+        let _ = match self {
+            Self::Tcp(mut stream) => stream.write(line),
+            Self::Unix(mut stream) => stream.write(line),
+        };
+    }
+
     /// The file descriptor's number.
     pub fn fd(&self) -> i32 {
         match self {
@@ -70,7 +80,11 @@ impl Accepted {
 impl Reader {
     /// Reads what has arrived. (The runtime spares the read that would find nothing more, which
     /// its `try_read` would not.)
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(half) => Pin::new(half).poll_read(cx, buf),
             Self::Unix(half) => Pin::new(half).poll_read(cx, buf),

@@ -88,15 +88,22 @@ pub fn start(
     shared: &Arc<Shared>,
     number: usize,
 ) -> std::io::Result<(Handle, std::thread::JoinHandle<()>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (messages, inbox) = tokio::sync::mpsc::unbounded_channel();
     let load = Arc::new(AtomicUsize::new(0));
-    let handle = Handle { messages, load: Arc::clone(&load) };
+    let handle = Handle {
+        messages,
+        load: Arc::clone(&load),
+    };
     let shared = Arc::clone(shared);
-    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        let tally = shared.tallies().get(number).cloned().unwrap_or_default();
-        LocalSet::new().block_on(&runtime, Worker::run(shared, tally, load, inbox));
-    })?;
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let tally = shared.tallies().get(number).cloned().unwrap_or_default();
+            LocalSet::new().block_on(&runtime, Worker::run(shared, tally, load, inbox));
+        })?;
     Ok((handle, thread))
 }
 
@@ -109,7 +116,10 @@ impl Worker {
     ) {
         let synced = Arc::new(Notify::new());
         let waker = Arc::clone(&synced);
-        shared.engine().journal().subscribe(Arc::new(move || waker.notify_one()));
+        shared
+            .engine()
+            .journal()
+            .subscribe(Arc::new(move || waker.notify_one()));
         let worker = Rc::new(Self {
             turn: RefCell::new(shared.engine().turn()),
             shared,
@@ -129,7 +139,11 @@ impl Worker {
         tokio::task::spawn_local(Rc::clone(&worker).close_silent());
         while let Some(message) = inbox.recv().await {
             match message {
-                Message::Client { number, socket, client } => worker.serve(number, socket, client),
+                Message::Client {
+                    number,
+                    socket,
+                    client,
+                } => worker.serve(number, socket, client),
                 Message::Stop => break,
             }
         }
@@ -157,8 +171,13 @@ impl Worker {
             match socket.split() {
                 Ok((reader, writer)) => {
                     let connection = Rc::new(Connection::new(writer, client));
-                    worker.connections.borrow_mut().insert(number, Rc::clone(&connection));
-                    Task::new(Rc::clone(&worker), connection, reader).run().await;
+                    worker
+                        .connections
+                        .borrow_mut()
+                        .insert(number, Rc::clone(&connection));
+                    Task::new(Rc::clone(&worker), connection, reader)
+                        .run()
+                        .await;
                     worker.connections.borrow_mut().remove(&number);
                 }
                 Err(error) => tracing::warn!(%error, "a connection was lost on the way"),
@@ -259,14 +278,19 @@ impl Worker {
         let requests = self.tally.get(Metric::Requests);
         let before = self.timed_requests.replace(requests);
         let elapsed = u64::try_from(self.turn.borrow().tick.elapsed().as_nanos());
-        self.tally.add(Metric::ServiceNs, elapsed.unwrap_or(u64::MAX) * (requests - before));
+        self.tally.add(
+            Metric::ServiceNs,
+            elapsed.unwrap_or(u64::MAX) * (requests - before),
+        );
     }
 
     /// Closes connections that have been silent for too long.
     async fn close_silent(self: Rc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let Some(limit) = self.shared.config().idle_timeout else { continue };
+            let Some(limit) = self.shared.config().idle_timeout else {
+                continue;
+            };
             let now = self.shared.uptime_s();
             for connection in self.connections.borrow().values() {
                 let last = connection.client().last_heard_s.load(Relaxed);
@@ -288,7 +312,10 @@ impl Worker {
             }
         };
         if tokio::time::timeout(DRAIN, all_ended).await.is_err() {
-            tracing::warn!(left = self.load.load(Relaxed), "connections did not end in time");
+            tracing::warn!(
+                left = self.load.load(Relaxed),
+                "connections did not end in time"
+            );
         }
     }
 }

@@ -64,10 +64,7 @@ impl<'s> ReadSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
         Self {
             set,
-            guards: set
-                .iter()
-                .map(|at| store.shard(at).read())
-                .collect(),
+            guards: set.iter().map(|at| store.shard(at).read()).collect(),
         }
     }
 
@@ -93,10 +90,7 @@ pub struct WriteSet<'s> {
 
 impl<'s> WriteSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
-        let guards = set
-            .iter()
-            .map(|at| store.shard(at).write())
-            .collect();
+        let guards = set.iter().map(|at| store.shard(at).write()).collect();
         Self { store, set, guards }
     }
 
@@ -107,7 +101,11 @@ impl<'s> WriteSet<'s> {
 
     /// The sequence number of the last change in these shards.
     pub fn last_seq(&self) -> u64 {
-        self.guards.iter().map(|shard| shard.last_seq()).max().unwrap_or_default()
+        self.guards
+            .iter()
+            .map(|shard| shard.last_seq())
+            .max()
+            .unwrap_or_default()
     }
 
     /// The type table, the same in every shard.

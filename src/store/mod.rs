@@ -57,7 +57,10 @@ impl Store {
 
     /// The shard with this number, which is less than [`SHARDS`].
     fn shard(&self, at: usize) -> &RwLock<Shard> {
-        #[expect(clippy::indexing_slicing, reason = "the array has a power of two of shards")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the array has a power of two of shards"
+        )]
         &self.shards[at & (SHARDS - 1)].0
     }
 

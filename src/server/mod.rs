@@ -1,0 +1,302 @@
+//! Everything that touches the process and its surroundings: sockets, signals, the service
+//! manager, the terminal, and files other than data. The only place that awaits.
+//!
+//! [`run`] is the order of the start and of the stop.
+
+pub mod connection;
+pub mod detach;
+pub mod files;
+pub mod listener;
+pub mod logging;
+pub mod output;
+pub mod process;
+pub mod report;
+pub mod session;
+pub mod shared;
+pub mod socket;
+pub mod systemd;
+pub mod upkeep;
+pub mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::sync::Notify;
+
+use crate::cli::{Args, ConfigSource};
+use crate::clock::Tick;
+use crate::config::Config;
+use crate::engine::{Engine, OpenError};
+use crate::exit::Exit;
+use crate::journal::disk::{Disk, DiskError, FileDisk};
+use crate::journal::{JournalError, Options, Recovered};
+use files::{FileError, PidFile};
+use listener::Listener;
+use logging::LogHandle;
+use shared::{Shared, settings};
+use upkeep::{Order, Upkeep};
+use worker::{Handle, Message};
+
+/// Why the server did not start, or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The data do not give a state.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file other than data cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The journal could not be closed.
+    #[error("not everything could be made durable: {0}")]
+    Close(#[source] JournalError),
+    /// Threads, signals or the runtime.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+impl ServeError {
+    /// The exit code that tells this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Disk(DiskError::Locked { .. }) | Self::File(FileError::PidInUse { .. }) => {
+                Exit::Locked
+            }
+            Self::Open(OpenError::Types(_)) => Exit::Config,
+            Self::Open(OpenError::Journal(JournalError::Io { .. }))
+            | Self::Disk(_)
+            | Self::File(_)
+            | Self::Close(_) => Exit::Io,
+            Self::Open(OpenError::Journal(_)) => Exit::Damaged,
+            Self::Listen { .. } => Exit::Unavailable,
+            Self::System(_) => Exit::Internal,
+        }
+    }
+}
+
+/// Serves until TERM, INT or a client's `term`.
+///
+/// Start: the data directory's lock, the addresses, the pid file, the state, the workers; then
+/// ready. Stop: no more connections, the workers finish what was received, the upkeep ends, the
+/// journal is closed and synced.
+pub fn run(
+    config: Config,
+    (args, source): (Args, ConfigSource),
+    log: LogHandle,
+) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config, (args, source), log))
+}
+
+async fn serve(
+    config: Config,
+    origin: (Args, ConfigSource),
+    log: LogHandle,
+) -> Result<(), ServeError> {
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&config.data_dir)?);
+    let listeners = listen_all(&config).await?;
+    let pid_file = config
+        .pid_file
+        .as_deref()
+        .map(PidFile::create)
+        .transpose()?;
+    let config = Arc::new(config);
+    let engine = open_engine(disk, &config)?;
+
+    let (orders, inbox) = mpsc::channel();
+    let threads = config.threads.map_or_else(cores, Ok)?;
+    let shared = Arc::new(Shared::new(
+        engine,
+        Arc::clone(&config),
+        threads,
+        orders,
+        origin.0.print_commands,
+    ));
+    let terminate = Arc::new(Notify::new());
+    let upkeep = Upkeep::new(
+        Arc::clone(&shared),
+        inbox,
+        log,
+        origin,
+        Arc::clone(&terminate),
+    );
+    let upkeep = std::thread::Builder::new()
+        .name("upkeep".into())
+        .spawn(|| upkeep.run())?;
+    let started: Vec<_> = (0..threads)
+        .map(|number| worker::start(&shared, number))
+        .collect::<Result<_, _>>()?;
+    let (workers, threads): (Vec<Handle>, Vec<_>) = started.into_iter().unzip();
+
+    announce(&listeners, &config);
+    if detach::is_child() {
+        detach::child_ready()?;
+    }
+    tokio::select! {
+        () = accept_all(&listeners, &shared, &workers) => {}
+        () = stop_signal(&mut signals, &shared) => {}
+        () = terminate.notified() => tracing::info!("stopping: a client asked for it"),
+    }
+
+    systemd::stopping();
+    let begun = Tick::now();
+    drop(listeners);
+    for worker in &workers {
+        worker.tell(Message::Stop);
+    }
+    for thread in threads {
+        join(thread);
+    }
+    shared.order(Order::Stop);
+    join(upkeep);
+    shared
+        .engine()
+        .journal()
+        .close()
+        .map_err(ServeError::Close)?;
+    if let Some(pid_file) = pid_file {
+        pid_file.remove()?;
+    }
+    tracing::info!(
+        duration_ms = begun.elapsed().as_millis(),
+        "stopped, everything is on disk"
+    );
+    Ok(())
+}
+
+async fn listen_all(config: &Config) -> Result<Vec<Listener>, ServeError> {
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        let opened = listener::listen(address, config.unix_mode).await;
+        let failed = |source| ServeError::Listen {
+            address: address.to_string(),
+            source,
+        };
+        listeners.extend(opened.map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+/// Recovers the state; the log, and the service manager, hear how it goes.
+fn open_engine(disk: Arc<dyn Disk>, config: &Config) -> Result<Engine, ServeError> {
+    const REPORT_EVERY: Duration = Duration::from_secs(5);
+    let mut reported = Tick::now();
+    let mut progress = |done: u64, total: u64| {
+        if reported.elapsed() < REPORT_EVERY {
+            return;
+        }
+        reported = Tick::now();
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
+        tracing::info!(
+            done_bytes = done,
+            total_bytes = total,
+            "replay: {percent} %"
+        );
+        systemd::status(&format!("replaying the journal: {percent} %"));
+        systemd::extend_timeout(REPORT_EVERY * 6);
+    };
+    let options = Options {
+        fsync: config.fsync,
+        snapshot_bytes: config.snapshot_after,
+        ..Options::default()
+    };
+    let (engine, recovered) = Engine::open(
+        disk,
+        options,
+        settings(config),
+        &config.types,
+        &mut progress,
+    )?;
+    log_recovery(&recovered, config);
+    Ok(engine)
+}
+
+fn log_recovery(recovered: &Recovered, config: &Config) {
+    let dir = config.data_dir.display();
+    if recovered.created {
+        tracing::info!("new data directory {dir}, fsync {}", config.fsync.name());
+        return;
+    }
+    tracing::info!(
+        entries = recovered.entries,
+        records = recovered.records,
+        bytes = recovered.bytes,
+        torn_bytes = recovered.torn_bytes,
+        snapshot = recovered.snapshot,
+        generation = recovered.generation,
+        duration_ms = recovered.duration_ms,
+        "replay of {dir} complete, fsync {}",
+        config.fsync.name()
+    );
+}
+
+fn announce(listeners: &[Listener], config: &Config) {
+    let names: Vec<_> = listeners.iter().map(Listener::name).collect();
+    for name in &names {
+        tracing::info!("listening on {name}");
+    }
+    let first = names.first().copied().unwrap_or_default();
+    if let Some((host, port)) = first
+        .rsplit_once(':')
+        .filter(|_| !first.starts_with("unix:"))
+    {
+        tracing::info!("ready; try: telnet {host} {port}, then: set 2.1 0 0 1");
+    }
+    systemd::ready(&format!(
+        "serving {} types on {first}",
+        config.types.rows().len()
+    ));
+}
+
+fn cores() -> io::Result<usize> {
+    std::thread::available_parallelism().map(usize::from)
+}
+
+async fn accept_all(listeners: &[Listener], shared: &Shared, workers: &[Handle]) {
+    let numbers = AtomicU64::new(0);
+    join_all(
+        listeners
+            .iter()
+            .map(|one| one.accept_all(shared, workers, &numbers)),
+    )
+    .await;
+}
+
+/// Returns at TERM or INT; a HUP is passed on to the upkeep thread.
+async fn stop_signal(signals: &mut Signals, shared: &Shared) {
+    while let Some(signal) = signals.next().await {
+        if signal == SIGHUP {
+            tracing::info!("HUP: reloading");
+            shared.order(Order::Reload(None));
+        } else {
+            tracing::info!("stopping: signal {signal}");
+            return;
+        }
+    }
+}
+
+fn join(thread: std::thread::JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread ended by a panic");
+    }
+}
