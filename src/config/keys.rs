@@ -302,9 +302,9 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::AtRestart,
         doc: &[
-            "When data is forced to the disk: before each reply, once a second, or when the system",
-            "chooses. A killed server loses nothing; this is about power loss. With everysec at most",
-            "one second of acknowledged writes is at stake.",
+            "When data is forced to the disk: before each reply, once a second, or when the",
+            "system chooses. A killed server loses nothing; this is about power loss. With",
+            "everysec at most one second of acknowledged writes is at stake.",
         ],
     },
     KeyRow {

@@ -96,14 +96,26 @@ pub fn read_config(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| not_config("it is not UTF-8 text"))
 }
 
-/// Opens a log file to append to, and creates it if it is missing.
-pub fn open_log(path: &Path) -> Result<File, FileError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(LOG_MODE)
-        .open(path)
-        .map_err(failed("open the log file", path))
+/// A log file, open to append to.
+#[derive(Debug)]
+pub struct LogFile(File);
+
+impl LogFile {
+    /// Opens the file, and creates it if it is missing.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(LOG_MODE)
+            .open(path)
+            .map(Self)
+            .map_err(failed("open the log file", path))
+    }
+
+    /// Writes a line in one call, so that lines of several threads do not mix.
+    pub fn append(&self, line: &[u8]) -> io::Result<()> {
+        (&self.0).write_all(line)
+    }
 }
 
 /// The device that swallows what is written to it.

@@ -5,13 +5,12 @@
 //! characters in it, which may come from a client, are escaped. [`init`] is for `main`, the
 //! handle for `server`, the macros of `tracing` for everyone in `server`.
 
-use super::files::{self, FileError};
+use super::files::{FileError, LogFile};
 use crate::clock::{self, Tick};
 use crate::config::LogLevel;
 use parking_lot::{Mutex, RwLock};
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -96,21 +95,18 @@ impl LogHandle {
 #[derive(Debug)]
 enum Sink {
     Stderr,
-    File(File),
+    File(LogFile),
 }
 
 impl Sink {
     fn open(path: Option<&Path>) -> Result<Self, FileError> {
-        path.map_or(Ok(Self::Stderr), |path| {
-            files::open_log(path).map(Self::File)
-        })
+        path.map_or(Ok(Self::Stderr), |path| LogFile::open(path).map(Self::File))
     }
 
-    /// Writes in one call, which a file in append mode does not interleave with others.
     fn write(&self, line: &[u8]) -> io::Result<()> {
         match self {
             Self::Stderr => io::stderr().lock().write_all(line),
-            Self::File(file) => (&mut &*file).write_all(line),
+            Self::File(file) => file.append(line),
         }
     }
 }

@@ -365,7 +365,7 @@ mod tests {
                     model.remove(&id);
                 }
             }
-            let members: Vec<_> = index.iter().map(|member| (member.id, member.attribute)).collect();
+            let members: Vec<_> = index.iter().map(|it| (it.id, it.attribute)).collect();
             prop_assert_eq!(index.len(), members.len());
             prop_assert_eq!(members, model.into_iter().collect::<Vec<_>>());
             prop_assert!(index.chunks.iter().all(|chunk| !chunk.ids.is_empty()));
