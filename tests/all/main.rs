@@ -1,0 +1,24 @@
+//! The test suite of the daemon from outside: one binary, a module for each behaviour.
+//!
+//! What the daemon must do stands in the modules; how to start it and talk to it, in `support`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so and stops"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests watch the daemon by the machine's clock"
+)]
+#![allow(
+    clippy::host_endian_bytes,
+    clippy::too_many_lines,
+    reason = "no bytes of a format are made here; a scenario reads best as one list of steps"
+)]
+
+mod support;
+mod transcript;
