@@ -14,6 +14,7 @@
 //! | `< bytes` | the reply goes on with these bytes and `\r\n` |
 //! | `<* bytes` | lines of the reply are passed over up to this one |
 //! | `<close` | the daemon closes the connection |
+//! | `<*close` | the same, whatever it says before |
 //! | `! x y` | the captures `x` and `y` differ |
 //! | `--` | a new connection; at the end of each the daemon is found in step |
 //!
@@ -45,7 +46,7 @@ enum Piece {
 enum Step {
     Send { pieces: Vec<Piece>, again: bool },
     Expect { pieces: Vec<Piece>, skip: bool },
-    Close,
+    Close { skip: bool },
     Differ(String, String),
 }
 
@@ -133,7 +134,8 @@ impl Transcript {
             "~" => send(b"\r\n", true)?,
             "<" => expect(false)?,
             "<*" => expect(true)?,
-            "<close" => Step::Close,
+            "<close" => Step::Close { skip: false },
+            "<*close" => Step::Close { skip: true },
             "!" => {
                 let (x, y) = rest.split_once(' ').ok_or("two names")?;
                 Step::Differ(x.to_owned(), y.to_owned())
@@ -354,8 +356,8 @@ impl Player<'_> {
                 Step::Expect { pieces, skip } => self
                     .expect(pieces, *skip)
                     .map_err(|error| format!("{number}: {error}"))?,
-                Step::Close => self
-                    .expect_close()
+                Step::Close { skip } => self
+                    .expect_close(*skip)
                     .map_err(|error| format!("{number}: {error}"))?,
                 Step::Differ(x, y) => {
                     let known = |name: &String| self.captures.get(name);
@@ -366,7 +368,7 @@ impl Player<'_> {
             }
         }
         let (number, last) = steps.last().expect("a connection has steps");
-        if matches!(last, Step::Close) {
+        if matches!(last, Step::Close { .. }) {
             return Ok(());
         }
         self.in_step()
@@ -536,15 +538,15 @@ impl Player<'_> {
         }
     }
 
-    fn expect_close(&mut self) -> Result<(), String> {
-        while self.arrived.is_empty() && !self.closed {
+    fn expect_close(&mut self, skip: bool) -> Result<(), String> {
+        while (skip || self.arrived.is_empty()) && !self.closed {
             if let Err(error) = self.more()
                 && !self.closed
             {
                 return Err(format!("expected the connection to be closed, {error}"));
             }
         }
-        if self.arrived.is_empty() {
+        if skip || self.arrived.is_empty() {
             self.normal.extend_from_slice(b"(closed)");
             return Ok(());
         }
@@ -644,7 +646,7 @@ fn every_verb_has_a_transcript() {
 }
 
 /// What the daemon must know.
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 24] = [
     "get",
     "gets",
     "gat",
@@ -668,6 +670,7 @@ const VERBS: [&str; 23] = [
     "show",
     "reopen",
     "term",
+    "shutdown",
 ];
 
 /// Debian's memcached, if it is installed.
