@@ -1,4 +1,6 @@
 //! The test suite of the daemon from outside: one binary, a module for each behaviour.
+//!
+//! What the daemon must do stands in the modules; how to start it and talk to it, in `support`.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +10,17 @@
     clippy::print_stdout,
     reason = "a test that cannot go on says so and stops"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests watch the daemon by the machine's clock"
+)]
+#![allow(
+    clippy::host_endian_bytes,
+    clippy::too_many_lines,
+    reason = "no bytes of a format are made here; a scenario reads best as one list of steps"
+)]
 
 mod config;
+mod support;
 mod tidy;
+mod transcript;
