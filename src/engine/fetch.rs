@@ -10,7 +10,7 @@ impl Engine {
     pub(super) fn fetch(&self, turn: &mut Turn, fetch: &Fetch<'_>) -> Result<Answer, Refusal> {
         loop {
             let answer = match fetch.keys.as_slice() {
-                [key] => self.fetch_one(turn, turn.place(key)?)?,
+                [key] => self.fetch_one(turn, turn.place(key)?),
                 keys => self.fetch_many(turn, keys)?,
             };
             match answer {
@@ -21,17 +21,16 @@ impl Engine {
     }
 
     /// One key; `None` if the types have changed since the turn began.
-    fn fetch_one(&self, turn: &Turn, place: Place<'_>) -> Result<Option<Answer>, Refusal> {
+    fn fetch_one(&self, turn: &Turn, place: Place<'_>) -> Option<Answer> {
         let hash = self.store.hashing().key(place.key);
         let shard = self.store.read(hash);
         if !turn.is_current(shard.types()) {
-            return Ok(None);
+            return None;
         }
         let hit = shard
             .view(hash, place.key, self.clock.latest())
             .map(Fetch::hit);
-        let reply = Reply::Hits(smallvec![hit]);
-        Ok(Some(Answer::read(reply, shard.last_seq())))
+        Some(Answer::read(Reply::Hits(smallvec![hit]), shard.last_seq()))
     }
 
     /// Several keys, all seen at one moment: of a fan-out either every step or none.

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use super::{Engine, Settings};
 use crate::clock::Time;
-use crate::command::{Change, Outcome, Refusal, Reply};
-use crate::journal::{JournalError, SnapshotWriter};
+use crate::command::{Change, Outcome, Refusal, Reply, View};
+use crate::journal::JournalError;
 use crate::limits::SHARDS;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::{Kind, TypeTable};
@@ -95,12 +95,17 @@ impl Engine {
             writer.pending_flush(self.store.pending_flush().time())?;
             for shard in shards.shards() {
                 shard.for_each(now, |key, view| {
-                    let (flags, expires, cas) = (view.flags, view.expires, view.cas);
-                    write_entry(
-                        &mut writer,
+                    let value = view.value.to_value();
+                    let View {
+                        flags,
+                        expires,
+                        cas,
+                        ..
+                    } = view;
+                    writer.entry(
                         key,
-                        Entry {
-                            value: view.value.to_value(),
+                        &Entry {
+                            value,
                             flags,
                             expires,
                             cas,
@@ -121,14 +126,6 @@ impl Engine {
         let full = limit > 0 && self.store.bytes() as u64 >= limit;
         self.memory_full.store(full, Ordering::Relaxed);
     }
-}
-
-fn write_entry(
-    writer: &mut SnapshotWriter,
-    key: crate::key::Key<'_>,
-    entry: Entry,
-) -> Result<(), JournalError> {
-    writer.entry(key, &entry)
 }
 
 /// What is stored must still have a type that fits.

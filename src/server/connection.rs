@@ -122,7 +122,7 @@ impl Connection {
     /// Ready when everything has been sent or the client is gone.
     fn try_send(&self, worker: &Worker) -> Poll<()> {
         let mut output = self.output.borrow_mut();
-        while output.len() > 0 {
+        while !output.unsent().is_empty() {
             match self.writer.try_write(output.unsent()) {
                 Ok(count) => {
                     worker.tally().add(Metric::BytesWritten, count as u64);

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::limits::{BUFFER_BYTES_KEPT, OUTPUT_BYTES_HIGH};
+
 /// What a client hears in place of a reply when nobody knows whether its write is on disk.
 const OUTCOME_UNKNOWN: &[u8] = b"SERVER_ERROR storage failed, outcome unknown\r\n";
 
@@ -21,10 +23,10 @@ impl Output {
         &mut self.bytes
     }
 
-    /// Adds a reply, written by `write`, which shows the state up to record `seq`.
-    pub fn reply(&mut self, seq: u64, wrote: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds a reply, written by `encode`, which shows the state up to record `seq`.
+    pub fn reply(&mut self, seq: u64, wrote: bool, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
-        write(&mut self.bytes);
+        encode(&mut self.bytes);
         if wrote {
             self.writes.push(start..self.bytes.len());
         }
@@ -36,13 +38,13 @@ impl Output {
         &self.bytes
     }
 
-    /// How many bytes are unsent.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    /// True if so much is unsent that the connection's requests must wait.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= OUTPUT_BYTES_HIGH
     }
 
     /// True if nothing is to be sent or waited for.
-    pub fn is_empty(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.bytes.is_empty() && self.writes.is_empty()
     }
 
@@ -91,7 +93,7 @@ impl Output {
             return;
         }
         self.bytes.clear();
-        self.bytes.shrink_to(crate::limits::BUFFER_BYTES_KEPT);
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
     }
 }
 
@@ -116,8 +118,8 @@ mod tests {
     fn a_noreply_write_cannot_be_told_of_the_failure() {
         let mut output = Output::default();
         output.reply(1, true, |_| {});
-        assert!(!output.is_empty());
+        assert!(!output.is_settled());
         assert!(!output.fail_writes());
-        assert!(output.is_empty());
+        assert!(output.is_settled());
     }
 }

@@ -7,7 +7,6 @@ use super::shared::Shared;
 use crate::command::refusal::Fault;
 use crate::command::{Command, Mode, Refusal, Reply};
 use crate::engine::{Answer, Turn};
-use crate::limits::OUTPUT_BYTES_HIGH;
 use crate::protocol::memcached::encode::{self, Shape};
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::parse::{Parser, Step};
@@ -71,7 +70,7 @@ impl Session {
     ) -> (usize, Flow) {
         let mut at = 0;
         loop {
-            if out.len() >= OUTPUT_BYTES_HIGH {
+            if out.is_full() {
                 tally.add(Metric::ConnYields, 1);
                 return (at, Flow::Full);
             }

@@ -202,7 +202,7 @@ impl Worker {
         let mut output = connection.output().borrow_mut();
         let (taken, flow) =
             session.advance(&self.shared, &mut turn, &self.tally, input, &mut output);
-        let has_replies = !output.is_empty();
+        let has_replies = !output.is_settled();
         drop((turn, output));
         if has_replies {
             self.enqueue(connection);

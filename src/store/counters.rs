@@ -55,7 +55,7 @@ struct Extra {
 /// The counters of one type in one shard.
 pub(super) struct Counters<N> {
     kind: Kind,
-    counters: HashTable<Counter<N>>,
+    numbers: HashTable<Counter<N>>,
     extras: HashTable<Extra>,
 }
 
@@ -63,7 +63,7 @@ impl<N: Number> Counters<N> {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             kind,
-            counters: HashTable::new(),
+            numbers: HashTable::new(),
             extras: HashTable::new(),
         }
     }
@@ -74,11 +74,11 @@ impl<N: Number> Counters<N> {
     const EXTRA_BYTES: usize = (size_of::<Extra>() + 1) * 3 / 2;
 
     pub(super) fn bytes(&self) -> usize {
-        self.counters.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES
+        self.numbers.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES
     }
 
     pub(super) fn len(&self) -> usize {
-        self.counters.len()
+        self.numbers.len()
     }
 
     pub(super) fn has_expiring(&self) -> bool {
@@ -93,7 +93,7 @@ impl<N: Number> Counters<N> {
     }
 
     pub(super) fn view(&self, hash: u64, id: u32, now: Time) -> Option<View<'_>> {
-        let counter = self.counters.find(hash, |counter| counter.id == id)?;
+        let counter = self.numbers.find(hash, |counter| counter.id == id)?;
         let (flags, expires) = self
             .extra(hash, id)
             .map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
@@ -134,7 +134,7 @@ impl<N: Number> Counters<N> {
     }
 
     fn slot(&mut self, hashing: &Hashing, hash: u64, id: u32) -> Slot<'_, Counter<N>> {
-        self.counters.entry(
+        self.numbers.entry(
             hash,
             |counter| counter.id == id,
             |counter| hashing.id(counter.id),
@@ -212,7 +212,7 @@ impl<N: Number> Counters<N> {
         expires: Expiry,
     ) -> bool {
         if self
-            .counters
+            .numbers
             .find(hash, |counter| counter.id == id)
             .is_none()
         {
@@ -225,20 +225,20 @@ impl<N: Number> Counters<N> {
 
     pub(super) fn remove(&mut self, hash: u64, id: u32) -> bool {
         self.remove_extra(hash, id);
-        self.counters
+        self.numbers
             .find_entry(hash, |counter| counter.id == id)
-            .map(|slot| slot.remove())
+            .map(hashbrown::hash_table::OccupiedEntry::remove)
             .is_ok()
     }
 
     /// Drops what has expired.
     pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
-        let counters = &mut self.counters;
+        let numbers = &mut self.numbers;
         self.extras.retain(|extra| {
             let gone = extra.expires.is_past(now);
             if gone
                 && let Ok(slot) =
-                    counters.find_entry(hashing.id(extra.id), |counter| counter.id == extra.id)
+                    numbers.find_entry(hashing.id(extra.id), |counter| counter.id == extra.id)
             {
                 slot.remove();
             }
@@ -252,7 +252,7 @@ impl<N: Number> Counters<N> {
         hashing: &Hashing,
         now: Time,
     ) -> impl Iterator<Item = (u32, View<'_>)> {
-        self.counters.iter().filter_map(move |counter| {
+        self.numbers.iter().filter_map(move |counter| {
             self.view(hashing.id(counter.id), counter.id, now)
                 .map(|view| (counter.id, view))
         })
@@ -260,14 +260,14 @@ impl<N: Number> Counters<N> {
 
     /// The same counters at another width.
     pub(super) fn converted<M: Number>(&self, kind: Kind, hashing: &Hashing) -> Counters<M> {
-        let mut counters = HashTable::with_capacity(self.counters.len());
-        for counter in &self.counters {
+        let mut numbers = HashTable::with_capacity(self.numbers.len());
+        for counter in &self.numbers {
             let number = M::pack(counter.number.unpack());
             let slot = Counter {
                 id: counter.id,
                 number,
             };
-            counters.insert_unique(hashing.id(counter.id), slot, |slot| hashing.id(slot.id));
+            numbers.insert_unique(hashing.id(counter.id), slot, |slot| hashing.id(slot.id));
         }
         let mut extras = HashTable::with_capacity(self.extras.len());
         for &Extra { id, flags, expires } in &self.extras {
@@ -276,7 +276,7 @@ impl<N: Number> Counters<N> {
         }
         Counters {
             kind,
-            counters,
+            numbers,
             extras,
         }
     }

@@ -80,7 +80,7 @@ impl<V: Stored> Item<V> {
 
 /// The entries of one type in one shard.
 pub(super) struct Items<V> {
-    items: HashTable<Item<V>>,
+    slots: HashTable<Item<V>>,
     /// What the items take together, in bytes.
     bytes: usize,
     /// How many items have an expiry.
@@ -90,7 +90,7 @@ pub(super) struct Items<V> {
 impl<V: Stored> Items<V> {
     pub(super) fn new() -> Self {
         Self {
-            items: HashTable::new(),
+            slots: HashTable::new(),
             bytes: 0,
             expiring: 0,
         }
@@ -101,7 +101,7 @@ impl<V: Stored> Items<V> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.items.len()
+        self.slots.len()
     }
 
     pub(super) fn has_expiring(&self) -> bool {
@@ -109,7 +109,7 @@ impl<V: Stored> Items<V> {
     }
 
     fn find(&self, hash: u64, key: Key<'_>, now: Time) -> Option<&Item<V>> {
-        self.items
+        self.slots
             .find(hash, |item| item.is(key))
             .filter(|item| !item.expires.is_past(now))
     }
@@ -139,7 +139,7 @@ impl<V: Stored> Items<V> {
         };
         self.count(&item, true);
         let replaced = match self
-            .items
+            .slots
             .entry(hash, |item| item.is(key), |item| item.hash(hashing))
         {
             Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), item)),
@@ -173,7 +173,7 @@ impl<V: Stored> Items<V> {
         cas: u64,
         edit: impl FnOnce(&mut V),
     ) -> bool {
-        let found = self.items.find_mut(hash, |item| item.is(key));
+        let found = self.slots.find_mut(hash, |item| item.is(key));
         let Some(item) = found.filter(|item| !item.expires.is_past(now)) else {
             return false;
         };
@@ -186,7 +186,7 @@ impl<V: Stored> Items<V> {
 
     /// Sets the expiry; true if the entry is there.
     pub(super) fn expire(&mut self, hash: u64, key: Key<'_>, expires: Expiry) -> bool {
-        let Some(item) = self.items.find_mut(hash, |item| item.is(key)) else {
+        let Some(item) = self.slots.find_mut(hash, |item| item.is(key)) else {
             return false;
         };
         self.expiring -= usize::from(item.expires != Expiry::NEVER);
@@ -196,7 +196,7 @@ impl<V: Stored> Items<V> {
     }
 
     pub(super) fn remove(&mut self, hash: u64, key: Key<'_>) -> bool {
-        let Ok(slot) = self.items.find_entry(hash, |item| item.is(key)) else {
+        let Ok(slot) = self.slots.find_entry(hash, |item| item.is(key)) else {
             return false;
         };
         let (item, _) = slot.remove();
@@ -207,7 +207,7 @@ impl<V: Stored> Items<V> {
     /// Drops what has expired.
     pub(super) fn purge(&mut self, now: Time) {
         let (mut bytes, mut expiring) = (0, 0);
-        self.items.retain(|item| {
+        self.slots.retain(|item| {
             let gone = item.expires.is_past(now);
             if gone {
                 bytes += item.bytes();
@@ -222,7 +222,7 @@ impl<V: Stored> Items<V> {
     /// Every entry that is alive, with its id and its named key.
     pub(super) fn iter(&self, now: Time) -> impl Iterator<Item = (u32, &[u8], View<'_>)> {
         let alive = self
-            .items
+            .slots
             .iter()
             .filter(move |item| !item.expires.is_past(now));
         alive.map(|item| (item.id, item.value.name(), item.view()))

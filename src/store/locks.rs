@@ -134,7 +134,7 @@ impl<'s> WriteSet<'s> {
         let guard = self.guards.get_mut(rank);
         guard
             .map(|guard| &mut **guard)
-            .ok_or_else(|| stamp.misfit("its shard is not locked"))
+            .ok_or_else(|| stamp.misfit(&"its shard is not locked"))
     }
 
     /// Carries out any change whose shards are locked.
@@ -187,7 +187,7 @@ impl<'s> WriteSet<'s> {
         stamp: Stamp,
     ) -> Result<(), Misfit> {
         let members = self.index(index, stamp.time).cloned();
-        let members = members.ok_or_else(|| stamp.misfit(format_args!("{index} is not there")))?;
+        let members = members.ok_or_else(|| stamp.misfit(&format_args!("{index} is not there")))?;
         let store = self.store;
         for ids in members.id_slices() {
             for id in ids {

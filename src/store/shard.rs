@@ -53,7 +53,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn misfit(self, what: impl ToString) -> Misfit {
+    pub(super) fn misfit(self, what: &dyn std::fmt::Display) -> Misfit {
         Misfit {
             seq: self.seq,
             what: what.to_string(),
@@ -252,7 +252,7 @@ impl Shard {
                 removed,
             } => self.members(hash, key, create, (&added, &removed), stamp),
             Change::FanOut { .. } | Change::Flush { .. } | Change::Types(_) | Change::Batch(_) => {
-                Err(stamp.misfit("it is not of one shard"))
+                Err(stamp.misfit(&"it is not of one shard"))
             }
         }
     }
@@ -531,18 +531,18 @@ fn visit_counters<'k, N: Number, E>(
 }
 
 fn missing(key: Key<'_>, stamp: Stamp) -> Misfit {
-    stamp.misfit(format_args!("{key} is not there"))
+    stamp.misfit(&format_args!("{key} is not there"))
 }
 
 fn misplaced(key: Key<'_>, stamp: Stamp) -> Misfit {
-    stamp.misfit(format_args!("{key} does not hold that"))
+    stamp.misfit(&format_args!("{key} does not hold that"))
 }
 
 /// What a resolved key holds under `types`.
 pub fn place<'a>(types: &TypeTable, key: Key<'a>) -> Option<Place<'a>> {
     let holds = match key {
         Key::Named(_) => Holds::Named,
-        Key::Typed(typed) => Holds::Kind(types.get(typed.prefix)?.kind),
+        Key::Typed(TypedKey { prefix, .. }) => Holds::Kind(types.get(prefix)?.kind),
     };
     Some(Place { key, holds })
 }

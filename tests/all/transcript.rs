@@ -408,7 +408,10 @@ impl Player<'_> {
                 break;
             }
         }
-        assert!(done > 0, "a send needs a number that was not captured before");
+        assert!(
+            done > 0,
+            "a send needs a number that was not captured before"
+        );
         self.send_cut(&bytes);
         done
     }
@@ -641,7 +644,10 @@ fn every_verb_has_a_transcript() {
         .iter()
         .flat_map(Transcript::first_words)
         .collect();
-    let missing: Vec<_> = VERBS.iter().filter(|verb| !words.contains(**verb)).collect();
+    let missing: Vec<_> = VERBS
+        .iter()
+        .filter(|verb| !words.contains(**verb))
+        .collect();
     assert!(missing.is_empty(), "no transcript sends {missing:?}");
 }
 
@@ -737,7 +743,12 @@ impl Drop for Memcached {
 fn lines_of_a_transcript_are_read_as_documented() {
     let matches = |line: &str, arrived: &[u8]| {
         let mut captures = Captures::new();
-        compare(&pieces(line).unwrap(), arrived, &mut captures, &mut Vec::new())
+        compare(
+            &pieces(line).unwrap(),
+            arrived,
+            &mut captures,
+            &mut Vec::new(),
+        )
     };
     assert_eq!(matches("{a*3}\\x00\\\\\\{", b"aaa\0\\{"), Match::Yes(6));
     assert_eq!(matches("{\\x00*2}", b"\0"), Match::More);

@@ -110,7 +110,7 @@ impl Parser {
         let Some(verb) = verb else {
             return (end + 1, complain(unknown_line(line)));
         };
-        match (verb.read)(words, value_max) {
+        match (verb.read)(words.clone(), value_max) {
             Ok(Line::Whole(request)) => (end + 1, Step::Request(request)),
             Ok(Line::Announced(announced)) => self.blocks(input, end + 1, announced),
             Err(failure) => (end + 1, self.fail(failure, words)),

@@ -8,6 +8,7 @@ use super::{Admin, Request};
 use crate::command::{Arith, Command, Exptime, Fetch, Mode};
 
 /// A command of the protocol.
+#[derive(Clone, Copy)]
 pub struct Verb {
     /// The first word of the line.
     pub name: &'static str,

@@ -7,7 +7,7 @@ use crate::limits::KEY_BYTES_MAX;
 use crate::value::Delta;
 
 /// The words of a line that have not been taken yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Words<'a>(&'a [u8]);
 
 impl<'a> Words<'a> {
