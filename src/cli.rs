@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]
 #[command(name = "storage_server", version, max_term_width = 100)]
 pub struct Args {
-    /// Configuration file [default: config.ini here, else beside the program, else built in]
+    /// Configuration [default: config.ini here, else beside the program]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(short = 't', long)]
     pub print_commands: bool,
 
-    /// Check the configuration and exit: 0 if it is good, 78 if not
+    /// Check the configuration, start nothing: exit code 0 or 78
     #[arg(long)]
     pub check: bool,
 }

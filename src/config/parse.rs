@@ -32,6 +32,13 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
         let span = error.span().unwrap_or(0..0);
         walk.report(span, ProblemKind::Syntax(error.message().to_owned()));
     }
+    // Of several faults of a line the later ones follow from the first.
+    walk.problems.dedup_by_key(|problem| problem.line);
+    for problem in &mut walk.problems {
+        if let ProblemKind::Syntax(message) = &mut problem.kind {
+            message.push_str(&habit_of_ini(&problem.source_line).unwrap_or_default());
+        }
+    }
     let broken: Vec<usize> = walk.problems.iter().map(|problem| problem.line).collect();
     for (name, value) in document.get_ref() {
         walk.section(name.get_ref(), name.span(), value);
@@ -307,4 +314,18 @@ fn did_you_mean(name: Option<&str>) -> String {
         || ";".to_owned(),
         |name| format!(": did you mean \"{name}\"?"),
     )
+}
+
+/// What helps somebody who writes this line of TOML as in other files of that name.
+fn habit_of_ini(line: &str) -> Option<String> {
+    if line.trim_start().starts_with(';') {
+        return Some("; a comment starts with #".to_owned());
+    }
+    let (name, value) = line.split_once('=')?;
+    let value = value.split('#').next().unwrap_or_default().trim();
+    let is_bare = value
+        .chars()
+        .all(|it| it.is_alphanumeric() || "/_-.:*+~ ".contains(it));
+    let name = name.trim();
+    (is_bare && !value.is_empty()).then(|| format!("; text goes in quotes: {name} = \"{value}\""))
 }

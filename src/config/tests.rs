@@ -304,3 +304,21 @@ fn changed_keys_say_what_a_hup_applies() {
     ];
     assert_eq!(changed, expected);
 }
+
+#[test]
+fn the_habits_of_other_ini_files_get_a_hint() {
+    for (line, hint) in [
+        (
+            "dir = /var/lib/x",
+            "; text goes in quotes: dir = \"/var/lib/x\"",
+        ),
+        ("dir=data # here", "; text goes in quotes: dir = \"data\""),
+        ("; a comment", "; a comment starts with #"),
+        ("dir = 'x", ""),
+    ] {
+        let [error] = &errors(&format!("[data]\n{line}\nfsync = \"never\""))[..] else {
+            panic!("{line}: {:?}", errors(line))
+        };
+        assert!(error.starts_with("2:") && error.ends_with(hint), "{error}");
+    }
+}
