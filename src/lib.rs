@@ -3,7 +3,8 @@
 //! Bytes flow one way, and the folders say so:
 //!
 //! ```text
-//! bytes -> protocol -> command -> engine (store -> change -> journal) -> reply -> protocol -> bytes
+//! bytes -> protocol -> command -> engine (store -> change -> journal)
+//!                                    -> reply -> protocol -> bytes
 //! ```
 //!
 //! | layer | modules | what they are |

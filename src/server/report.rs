@@ -4,9 +4,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::process::{self, Cpu};
 use super::shared::Shared;
+use crate::config::Config;
 use crate::protocol::memcached::encode::{stat, write_line};
-use crate::stats::Metric;
+use crate::stats::{Metric, Rates};
 use crate::store::shard::Sizes;
 
 /// Writes the answer to `stats <topic>`. False if there is no such topic.
@@ -34,148 +36,217 @@ pub fn stats(shared: &Shared, topic: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn general(shared: &Shared, out: &mut Vec<u8>) {
-    process(shared, out);
-    connections(shared, out);
-    for metric in Metric::ALL {
-        stat(metric.name(), shared.counted(*metric), out);
-    }
-    store(shared, out);
-    for name in ALWAYS_ZERO {
-        stat(name, 0, out);
-    }
-    ours(shared, out);
+/// What the rows of [`GENERAL`] and [`OURS`] are made from: read once for an answer.
+struct Figures<'s> {
+    shared: &'s Shared,
+    config: std::sync::Arc<Config>,
+    cpu: Cpu,
+    all: Sizes,
+    journal: crate::journal::Stats,
+    rates: Rates,
 }
 
-fn process(shared: &Shared, out: &mut Vec<u8>) {
-    let usage = super::process::cpu_seconds();
-    stat("pid", std::process::id(), out);
-    stat("uptime", shared.uptime_s(), out);
-    stat("time", shared.engine().clock().latest().seconds(), out);
-    stat("version", env!("CARGO_PKG_VERSION"), out);
-    stat("libevent", "none", out);
-    stat("pointer_size", usize::BITS, out);
-    stat("rusage_user", format_args!("{:.6}", usage.user), out);
-    stat("rusage_system", format_args!("{:.6}", usage.system), out);
+/// A figure of `stats`, and how it is found.
+enum Source {
+    Counter(Metric),
+    Number(fn(&Figures<'_>) -> u64),
+    Text(fn(&Figures<'_>) -> String),
+    /// A name of memcached's for what this server does not have: no binary or meta protocol, no
+    /// authentication, no eviction, no slabs, no LRU. Monitors want to see it all the same.
+    Nothing,
 }
 
-fn connections(shared: &Shared, out: &mut Vec<u8>) {
-    let clients = shared.clients();
-    let config = shared.config();
-    let current = clients.current.load(Relaxed);
-    stat("max_connections", config.max_clients, out);
-    stat("curr_connections", current, out);
+use Source::{Counter, Nothing, Number, Text};
+
+/// memcached's general list, in its order.
+const GENERAL: &[(&str, Source)] = &[
+    ("pid", Number(|_| std::process::id().into())),
+    ("uptime", Number(|of| of.shared.uptime_s())),
+    (
+        "time",
+        Number(|of| of.shared.engine().clock().latest().seconds()),
+    ),
+    ("version", Text(|_| env!("CARGO_PKG_VERSION").to_owned())),
+    ("libevent", Text(|_| "none".to_owned())),
+    ("pointer_size", Number(|_| usize::BITS.into())),
+    ("rusage_user", Text(|of| format!("{:.6}", of.cpu.user))),
+    ("rusage_system", Text(|of| format!("{:.6}", of.cpu.system))),
+    ("max_connections", Number(|of| of.config.max_clients as u64)),
+    ("curr_connections", Number(connected)),
+    (
+        "total_connections",
+        Number(|of| of.shared.clients().total.load(Relaxed)),
+    ),
+    (
+        "rejected_connections",
+        Number(|of| of.shared.clients().rejected.load(Relaxed)),
+    ),
+    ("connection_structures", Number(connected)),
+    ("response_obj_oom", Nothing),
+    ("response_obj_count", Nothing),
+    ("response_obj_bytes", Nothing),
+    ("read_buf_count", Nothing),
+    ("read_buf_bytes", Nothing),
+    ("read_buf_bytes_free", Nothing),
+    ("read_buf_oom", Nothing),
+    ("reserved_fds", Nothing),
+    ("cmd_get", Counter(Metric::CmdGet)),
+    ("cmd_set", Counter(Metric::CmdSet)),
+    ("cmd_flush", Counter(Metric::CmdFlush)),
+    ("cmd_touch", Counter(Metric::CmdTouch)),
+    ("cmd_meta", Nothing),
+    ("get_hits", Counter(Metric::GetHits)),
+    ("get_misses", Counter(Metric::GetMisses)),
+    ("get_expired", Nothing),
+    ("get_flushed", Nothing),
+    ("delete_misses", Counter(Metric::DeleteMisses)),
+    ("delete_hits", Counter(Metric::DeleteHits)),
+    ("incr_misses", Counter(Metric::IncrMisses)),
+    ("incr_hits", Counter(Metric::IncrHits)),
+    ("decr_misses", Counter(Metric::DecrMisses)),
+    ("decr_hits", Counter(Metric::DecrHits)),
+    ("cas_misses", Counter(Metric::CasMisses)),
+    ("cas_hits", Counter(Metric::CasHits)),
+    ("cas_badval", Counter(Metric::CasBadval)),
+    ("touch_hits", Counter(Metric::TouchHits)),
+    ("touch_misses", Counter(Metric::TouchMisses)),
+    ("store_too_large", Counter(Metric::StoreTooLarge)),
+    ("store_no_memory", Counter(Metric::StoreNoMemory)),
+    ("auth_cmds", Nothing),
+    ("auth_errors", Nothing),
+    ("bytes_read", Counter(Metric::BytesRead)),
+    ("bytes_written", Counter(Metric::BytesWritten)),
+    ("limit_maxbytes", Number(limit_bytes)),
+    ("accepting_conns", Number(|_| 1)),
+    (
+        "listen_disabled_num",
+        Number(|of| of.shared.clients().pauses.load(Relaxed)),
+    ),
+    ("time_in_listen_disabled_us", Nothing),
+    ("threads", Number(|of| of.shared.tallies().len() as u64)),
+    ("conn_yields", Counter(Metric::ConnYields)),
+    ("hash_power_level", Nothing),
+    ("hash_bytes", Nothing),
+    ("hash_is_expanding", Nothing),
+    ("slab_reassign_rescues", Nothing),
+    ("slab_reassign_chunk_rescues", Nothing),
+    ("slab_reassign_evictions_nomem", Nothing),
+    ("slab_reassign_inline_reclaim", Nothing),
+    ("slab_reassign_busy_items", Nothing),
+    ("slab_reassign_busy_deletes", Nothing),
+    ("slab_reassign_running", Nothing),
+    ("slabs_moved", Nothing),
+    ("lru_crawler_running", Nothing),
+    ("lru_crawler_starts", Nothing),
+    ("lru_maintainer_juggles", Nothing),
+    ("malloc_fails", Nothing),
+    ("log_worker_dropped", Nothing),
+    ("log_worker_written", Nothing),
+    ("log_watcher_skipped", Nothing),
+    ("log_watcher_sent", Nothing),
+    ("log_watchers", Nothing),
+    ("unexpected_napi_ids", Nothing),
+    ("round_robin_fallback", Nothing),
+    ("bytes", Number(|of| of.all.bytes as u64)),
+    ("curr_items", Number(|of| of.all.entries as u64)),
+    ("total_items", Counter(Metric::TotalItems)),
+    ("slab_global_page_pool", Nothing),
+    ("expired_unfetched", Nothing),
+    ("evicted_unfetched", Nothing),
+    ("evicted_active", Nothing),
+    ("evictions", Nothing),
+    ("reclaimed", Nothing),
+    ("crawler_reclaimed", Nothing),
+    ("crawler_items_checked", Nothing),
+    ("lrutail_reflocked", Nothing),
+    ("moves_to_cold", Nothing),
+    ("moves_to_warm", Nothing),
+    ("moves_within_lru", Nothing),
+    ("direct_reclaims", Nothing),
+    ("lru_bumps_dropped", Nothing),
+];
+
+/// Our own figures.
+const OURS: &[(&str, Source)] = &[
     // The original daemon's spelling, which its scripts look for.
-    stat("connectionss", current, out);
-    stat("total_connections", clients.total.load(Relaxed), out);
-    stat("rejected_connections", clients.rejected.load(Relaxed), out);
-    stat("connection_structures", current, out);
-    stat("listen_disabled_num", clients.pauses.load(Relaxed), out);
-    stat("accepting_conns", 1, out);
-    stat("threads", shared.tallies().len(), out);
-}
+    ("connectionss", Number(connected)),
+    ("requests", Counter(Metric::Requests)),
+    ("requests_per_second", Number(|of| of.rates.now())),
+    ("requests_per_second_5m", Number(|of| of.rates.averaged())),
+    ("service_time_mean_us", Text(mean_service_time)),
+    ("fan_outs", Counter(Metric::FanOuts)),
+    ("fan_out_counters", Counter(Metric::FanOutCounters)),
+    ("errors_unknown", Counter(Metric::ErrorsUnknown)),
+    ("errors_client", Counter(Metric::ErrorsClient)),
+    ("errors_server", Counter(Metric::ErrorsServer)),
+    ("errors_foreign_protocol", Counter(Metric::ErrorsForeign)),
+    ("noreply_errors", Counter(Metric::NoreplyErrors)),
+    ("journal_bytes", Number(|of| of.journal.journal_bytes)),
+    ("journal_segments", Number(|of| of.journal.segments)),
+    ("journal_generation", Number(|of| of.journal.generation)),
+    ("journal_seq_appended", Number(|of| of.journal.appended)),
+    ("journal_seq_written", Number(|of| of.journal.written)),
+    ("journal_seq_synced", Number(|of| of.journal.synced)),
+    ("journal_syncs", Number(|of| of.journal.syncs)),
+    ("journal_errors", Number(|of| of.journal.errors)),
+    (
+        "journal_failed",
+        Number(|of| of.journal.failed.is_some().into()),
+    ),
+    (
+        "journal_records_since_snapshot",
+        Number(|of| of.journal.records_since_snapshot),
+    ),
+    (
+        "journal_bytes_since_snapshot",
+        Number(|of| of.journal.bytes_since_snapshot),
+    ),
+    ("snapshot_number", Number(|of| of.journal.snapshot)),
+    ("snapshot_bytes", Number(|of| of.journal.snapshot_bytes)),
+    (
+        "snapshot_time",
+        Number(|of| of.journal.snapshot_time.seconds()),
+    ),
+];
 
-fn store(shared: &Shared, out: &mut Vec<u8>) {
-    let (types, named) = shared.engine().store().sizes();
-    let mut all = named;
+fn general(shared: &Shared, out: &mut Vec<u8>) {
+    let (types, mut all) = shared.engine().store().sizes();
     for (_, sizes) in types {
         all += sizes;
     }
-    stat("bytes", all.bytes, out);
-    stat("limit_maxbytes", limit_bytes(shared, all.bytes as u64), out);
-    stat("curr_items", all.entries, out);
+    let figures = Figures {
+        shared,
+        config: shared.config(),
+        cpu: process::cpu_seconds(),
+        all,
+        journal: shared.engine().journal().stats(),
+        rates: shared.rates().lock().clone(),
+    };
+    for (name, source) in GENERAL.iter().chain(OURS) {
+        match source {
+            Counter(metric) => stat(name, shared.counted(*metric), out),
+            Number(find) => stat(name, find(&figures), out),
+            Text(find) => stat(name, find(&figures), out),
+            Nothing => stat(name, 0, out),
+        }
+    }
+}
+
+fn connected(of: &Figures<'_>) -> u64 {
+    of.shared.clients().current.load(Relaxed) as u64
 }
 
 /// Monitors subtract `bytes` from this or divide by it: it is never 0 and never less.
-fn limit_bytes(shared: &Shared, used: u64) -> u64 {
-    let limit = shared.config().memory_limit;
-    limit
-        .unwrap_or_else(super::process::memory_bytes)
-        .max(used + 1)
+fn limit_bytes(of: &Figures<'_>) -> u64 {
+    let limit = of.config.memory_limit.unwrap_or_else(process::memory_bytes);
+    limit.max(of.all.bytes as u64 + 1)
 }
 
-fn ours(shared: &Shared, out: &mut Vec<u8>) {
-    let journal = shared.engine().journal().stats();
-    let rates = shared.rates().lock().clone();
-    let requests = shared.counted(Metric::Requests);
-    let service_ns = shared.counted(Metric::ServiceNs);
-    stat("requests_per_second", rates.now(), out);
-    stat("requests_per_second_5m", rates.averaged(), out);
-    let mean_us = service_ns as f64 / 1000.0 / requests.max(1) as f64;
-    stat("service_time_mean_us", format_args!("{mean_us:.3}"), out);
-    stat("journal_bytes", journal.journal_bytes, out);
-    stat("journal_segments", journal.segments, out);
-    stat("journal_generation", journal.generation, out);
-    stat("journal_seq_appended", journal.appended, out);
-    stat("journal_seq_written", journal.written, out);
-    stat("journal_seq_synced", journal.synced, out);
-    stat("journal_syncs", journal.syncs, out);
-    stat("journal_errors", journal.errors, out);
-    stat("journal_failed", u8::from(journal.failed.is_some()), out);
-    stat("snapshot_number", journal.snapshot, out);
-    stat("snapshot_bytes", journal.snapshot_bytes, out);
-    stat("snapshot_time", journal.snapshot_time.seconds(), out);
-    stat(
-        "records_since_snapshot",
-        journal.records_since_snapshot,
-        out,
-    );
+fn mean_service_time(of: &Figures<'_>) -> String {
+    let requests = of.shared.counted(Metric::Requests).max(1);
+    let service_us = of.shared.counted(Metric::ServiceNs) as f64 / 1000.0;
+    format!("{:.3}", service_us / requests as f64)
 }
-
-/// memcached's names for what this server does not have: no binary or meta protocol, no
-/// authentication, no cache eviction, no slabs, no LRU. Monitors want to see them all the same.
-const ALWAYS_ZERO: &[&str] = &[
-    "response_obj_oom",
-    "response_obj_count",
-    "response_obj_bytes",
-    "read_buf_count",
-    "read_buf_bytes",
-    "read_buf_bytes_free",
-    "read_buf_oom",
-    "reserved_fds",
-    "cmd_meta",
-    "get_expired",
-    "get_flushed",
-    "auth_cmds",
-    "auth_errors",
-    "time_in_listen_disabled_us",
-    "hash_power_level",
-    "hash_bytes",
-    "hash_is_expanding",
-    "slab_reassign_rescues",
-    "slab_reassign_chunk_rescues",
-    "slab_reassign_evictions_nomem",
-    "slab_reassign_inline_reclaim",
-    "slab_reassign_busy_items",
-    "slab_reassign_busy_deletes",
-    "slab_reassign_running",
-    "slabs_moved",
-    "lru_crawler_running",
-    "lru_crawler_starts",
-    "lru_maintainer_juggles",
-    "malloc_fails",
-    "log_worker_dropped",
-    "log_worker_written",
-    "log_watcher_skipped",
-    "log_watcher_sent",
-    "log_watchers",
-    "unexpected_napi_ids",
-    "round_robin_fallback",
-    "slab_global_page_pool",
-    "expired_unfetched",
-    "evicted_unfetched",
-    "evicted_active",
-    "evictions",
-    "reclaimed",
-    "crawler_reclaimed",
-    "crawler_items_checked",
-    "lrutail_reflocked",
-    "moves_to_cold",
-    "moves_to_warm",
-    "moves_within_lru",
-    "direct_reclaims",
-    "lru_bumps_dropped",
-];
 
 fn settings(shared: &Shared, out: &mut Vec<u8>) {
     let config = shared.config();

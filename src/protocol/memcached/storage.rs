@@ -31,6 +31,15 @@ pub(super) fn announce_one(
     let noreply = words.take_noreply();
     let (key, flags, exptime, length) =
         (words.word()?, words.word()?, words.word()?, words.word()?);
+    let most = if matches!(mode, Mode::Cas(_)) { 2 } else { 1 };
+    if words.clone().count() > most {
+        // As memcached says; should a block follow all the same, it is passed over.
+        let skip = length_of(length).into_iter().collect();
+        return Err(Failure {
+            complaint: Complaint::Unknown,
+            skip,
+        });
+    }
     let length = length_of(length)?;
     let failed = |complaint| Failure {
         complaint,
@@ -61,11 +70,17 @@ pub(super) fn announce_many(
     let (mut puts, mut lengths) = (SmallVec::new(), SmallVec::new());
     let mut complaint = None;
     while let Some(key) = words.next() {
-        // With a word missing nobody can know how many blocks will follow.
-        let incomplete = |_| Complaint::BadLength;
-        let flags = words.word().map_err(incomplete)?;
-        let exptime = words.word().map_err(incomplete)?;
-        lengths.push(length_of(words.word().map_err(incomplete)?)?);
+        // With a word missing behind a whole item nobody can know which blocks will follow.
+        let missing = if lengths.is_empty() {
+            Complaint::Unknown
+        } else {
+            Complaint::BadLength
+        };
+        let (Some(flags), Some(exptime), Some(length)) = (words.next(), words.next(), words.next())
+        else {
+            return Err(missing.into());
+        };
+        lengths.push(length_of(length)?);
         match put(key, flags, exptime) {
             Ok(put) => puts.push(put),
             Err(found) => complaint = complaint.or(Some(found)),

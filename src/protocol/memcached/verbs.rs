@@ -306,7 +306,9 @@ fn flush_all(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
 
 fn verbosity(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     let noreply = words.take_noreply();
-    if words.next().is_none() && !noreply {
+    let level = words.next();
+    words.end()?;
+    if level.is_none() && !noreply {
         return Err(Complaint::Unknown.into());
     }
     Ok(Line::Whole(Request {
