@@ -62,16 +62,13 @@ impl Engine {
     /// how many have been read, now and then.
     pub fn open(
         disk: Arc<dyn Disk>,
-        options: Options,
+        mut options: Options,
         settings: Settings,
         types: &TypeTable,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Self, Recovered), OpenError> {
         let store = Store::default();
-        let options = Options {
-            now: Clock::starting_after(Time(0)).latest(),
-            ..options
-        };
+        options.now = Clock::starting_after(Time(0)).latest();
         let mut rebuild = Rebuild {
             shards: store.write_set(ShardSet::ALL),
             progress,

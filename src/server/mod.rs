@@ -22,6 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -295,7 +296,7 @@ async fn stop_signal(signals: &mut Signals, shared: &Shared) {
     }
 }
 
-fn join(thread: std::thread::JoinHandle<()>) {
+fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
         tracing::error!("a thread ended by a panic");
     }

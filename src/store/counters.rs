@@ -81,10 +81,6 @@ impl<N: Number> Counters<N> {
         self.numbers.len()
     }
 
-    pub(super) fn has_expiring(&self) -> bool {
-        !self.extras.is_empty()
-    }
-
     fn extra(&self, hash: u64, id: u32) -> Option<&Extra> {
         if self.extras.is_empty() {
             return None;

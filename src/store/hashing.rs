@@ -34,10 +34,6 @@ impl Hashing {
 }
 
 /// The shard of a hash. Tables use the lowest and the top seven bits, so these are others.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "masked to the number of shards"
-)]
 pub fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize & (SHARDS - 1)
 }

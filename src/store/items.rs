@@ -104,10 +104,6 @@ impl<V: Stored> Items<V> {
         self.slots.len()
     }
 
-    pub(super) fn has_expiring(&self) -> bool {
-        self.expiring > 0
-    }
-
     fn find(&self, hash: u64, key: Key<'_>, now: Time) -> Option<&Item<V>> {
         self.slots
             .find(hash, |item| item.is(key))
@@ -206,6 +202,9 @@ impl<V: Stored> Items<V> {
 
     /// Drops what has expired.
     pub(super) fn purge(&mut self, now: Time) {
+        if self.expiring == 0 {
+            return;
+        }
         let (mut bytes, mut expiring) = (0, 0);
         self.slots.retain(|item| {
             let gone = item.expires.is_past(now);

@@ -176,7 +176,8 @@ impl<'s> WriteSet<'s> {
     /// Takes an entry from a snapshot.
     pub fn restore(&mut self, key: Key<'_>, entry: Entry, stamp: Stamp) -> Result<(), Misfit> {
         let hash = self.store.hashing().key(key);
-        self.shard_mut(hash, stamp)?.put(hash, key, entry, stamp)
+        self.shard_mut(hash, stamp)?
+            .restore(hash, key, entry, stamp)
     }
 
     fn fan_out(

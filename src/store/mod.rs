@@ -10,6 +10,7 @@ pub mod hashing;
 mod items;
 pub mod locks;
 pub mod shard;
+mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,0 +1,272 @@
+//! The entries of one type in one shard, whatever it holds: the one place where what a change
+//! does is told apart by kind.
+
+use std::sync::Arc;
+
+use super::counters::{Counters, Number};
+use super::hashing::Hashing;
+use super::items::Items;
+use super::shard::{Sizes, Stamp};
+use crate::clock::{Expiry, Time};
+use crate::command::View;
+use crate::command::change::Side;
+use crate::key::{Key, TypedKey};
+use crate::types::Kind;
+use crate::value::{Blob, Delta, Entry, Index, Member, Value};
+
+/// The entries of one type in one shard.
+pub(super) enum Table {
+    Counter(Counters<u32>),
+    Counter64(Counters<[u32; 2]>),
+    Index(Items<Arc<Index>>),
+    Data(Items<Blob>),
+}
+
+/// Why a change does not fit a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unfit {
+    #[error("is not there")]
+    Missing,
+    #[error("does not hold that")]
+    Misplaced,
+}
+
+/// `Ok` if the entry was there.
+pub(super) fn found(found: bool) -> Result<(), Unfit> {
+    if found { Ok(()) } else { Err(Unfit::Missing) }
+}
+
+/// What a change of members brings: flags and expiry if it creates the index, what is added and
+/// what is removed.
+pub(super) type Edit<'c> = (Option<(u32, Expiry)>, &'c [Member], &'c [u32]);
+
+impl Table {
+    pub(super) fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Counter => Self::Counter(Counters::new(kind)),
+            Kind::Counter64 => Self::Counter64(Counters::new(kind)),
+            Kind::Index => Self::Index(Items::new()),
+            Kind::Data => Self::Data(Items::new()),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) => Kind::Counter,
+            Self::Counter64(_) => Kind::Counter64,
+            Self::Index(_) => Kind::Index,
+            Self::Data(_) => Kind::Data,
+        }
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        let (entries, bytes) = match self {
+            Self::Counter(table) => (table.len(), table.bytes()),
+            Self::Counter64(table) => (table.len(), table.bytes()),
+            Self::Index(table) => (table.len(), table.bytes()),
+            Self::Data(table) => (table.len(), table.bytes()),
+        };
+        Sizes { entries, bytes }
+    }
+
+    pub(super) fn view(&self, hash: u64, key: TypedKey, now: Time) -> Option<View<'_>> {
+        match self {
+            Self::Counter(table) => table.view(hash, key.id, now),
+            Self::Counter64(table) => table.view(hash, key.id, now),
+            Self::Index(table) => table.view(hash, Key::Typed(key), now),
+            Self::Data(table) => table.view(hash, Key::Typed(key), now),
+        }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        hashing: &Hashing,
+        (hash, key): (u64, TypedKey),
+        entry: Entry,
+    ) -> Result<(), Unfit> {
+        let Entry {
+            value,
+            flags,
+            expires,
+            cas,
+        } = entry;
+        let (id, place) = (key.id, (hash, Key::Typed(key)));
+        match (self, value) {
+            (Self::Counter(table), Value::Number(number)) => {
+                table.put(hashing, hash, id, number, (flags, expires));
+            }
+            (Self::Counter64(table), Value::Number(number)) => {
+                table.put(hashing, hash, id, number, (flags, expires));
+            }
+            (Self::Index(table), Value::Index(index)) => {
+                table.put(hashing, place, index, (flags, expires, cas));
+            }
+            (Self::Data(table), Value::Data(blob)) => {
+                table.put(hashing, place, blob, (flags, expires, cas));
+            }
+            (_, Value::Number(_) | Value::Index(_) | Value::Data(_)) => {
+                return Err(Unfit::Misplaced);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: TypedKey) -> Result<(), Unfit> {
+        found(match self {
+            Self::Counter(table) => table.remove(hash, key.id),
+            Self::Counter64(table) => table.remove(hash, key.id),
+            Self::Index(table) => table.remove(hash, Key::Typed(key)),
+            Self::Data(table) => table.remove(hash, Key::Typed(key)),
+        })
+    }
+
+    pub(super) fn expire(
+        &mut self,
+        hashing: &Hashing,
+        (hash, key): (u64, TypedKey),
+        expires: Expiry,
+    ) -> Result<(), Unfit> {
+        found(match self {
+            Self::Counter(table) => table.expire(hashing, hash, key.id, expires),
+            Self::Counter64(table) => table.expire(hashing, hash, key.id, expires),
+            Self::Index(table) => table.expire(hash, Key::Typed(key), expires),
+            Self::Data(table) => table.expire(hash, Key::Typed(key), expires),
+        })
+    }
+
+    pub(super) fn number(
+        &mut self,
+        hashing: &Hashing,
+        (hash, id): (u64, u32),
+        number: u64,
+        now: Time,
+    ) -> Result<(), Unfit> {
+        match self {
+            Self::Counter(table) => table.number(hashing, hash, id, number, now),
+            Self::Counter64(table) => table.number(hashing, hash, id, number, now),
+            Self::Index(_) | Self::Data(_) => return Err(Unfit::Misplaced),
+        }
+        Ok(())
+    }
+
+    /// One step of a fan-out.
+    pub(super) fn step(
+        &mut self,
+        hashing: &Hashing,
+        place: (u64, u32),
+        delta: Delta,
+        now: Time,
+    ) -> Result<(), Unfit> {
+        match self {
+            Self::Counter(table) => table.step(hashing, place, delta, now),
+            Self::Counter64(table) => table.step(hashing, place, delta, now),
+            Self::Index(_) | Self::Data(_) => return Err(Unfit::Misplaced),
+        }
+        Ok(())
+    }
+
+    pub(super) fn extend(
+        &mut self,
+        hash: u64,
+        key: TypedKey,
+        (side, bytes): (Side, &[u8]),
+        stamp: Stamp,
+    ) -> Result<(), Unfit> {
+        match self {
+            Self::Data(table) => extend(table, (hash, Key::Typed(key)), (side, bytes), stamp),
+            Self::Counter(_) | Self::Counter64(_) | Self::Index(_) => Err(Unfit::Misplaced),
+        }
+    }
+
+    pub(super) fn members(
+        &mut self,
+        hashing: &Hashing,
+        (hash, key): (u64, TypedKey),
+        (create, added, removed): Edit<'_>,
+        stamp: Stamp,
+    ) -> Result<(), Unfit> {
+        let Self::Index(table) = self else {
+            return Err(Unfit::Misplaced);
+        };
+        let place = (hash, Key::Typed(key));
+        if let Some((flags, expires)) = create {
+            let index = Arc::new(Index::from_members(added.to_vec()));
+            table.put(hashing, place, index, (flags, expires, stamp.seq));
+            return Ok(());
+        }
+        found(table.edit(place, stamp.time, stamp.seq, |index| {
+            let index = Arc::make_mut(index);
+            index.insert(added);
+            index.remove(removed.iter().copied());
+        }))
+    }
+
+    /// Drops what has expired.
+    pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
+        match self {
+            Self::Counter(table) => table.purge(hashing, now),
+            Self::Counter64(table) => table.purge(hashing, now),
+            Self::Index(table) => table.purge(now),
+            Self::Data(table) => table.purge(now),
+        }
+    }
+
+    /// This table under a type of `kind`: a COUNTER becomes a COUNTER64, and any other change
+    /// of kind finds the table empty, because the rules see to it.
+    pub(super) fn converted(self, kind: Kind, hashing: &Hashing) -> Self {
+        match self {
+            Self::Counter(table) if kind == Kind::Counter64 => {
+                Self::Counter64(table.converted(kind, hashing))
+            }
+            table if table.kind() == kind => table,
+            Self::Counter(_) | Self::Counter64(_) | Self::Index(_) | Self::Data(_) => {
+                Self::new(kind)
+            }
+        }
+    }
+
+    /// Calls `visit` with the id of every entry that is alive at `now`, until it fails.
+    pub(super) fn for_each<E>(
+        &self,
+        hashing: &Hashing,
+        now: Time,
+        visit: &mut dyn FnMut(u32, View<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self {
+            Self::Counter(table) => visit_counters(table, hashing, now, visit),
+            Self::Counter64(table) => visit_counters(table, hashing, now, visit),
+            Self::Index(table) => table
+                .iter(now)
+                .try_for_each(|(id, _, view)| visit(id, view)),
+            Self::Data(table) => table
+                .iter(now)
+                .try_for_each(|(id, _, view)| visit(id, view)),
+        }
+    }
+}
+
+fn visit_counters<N: Number, E>(
+    table: &Counters<N>,
+    hashing: &Hashing,
+    now: Time,
+    visit: &mut dyn FnMut(u32, View<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    table
+        .iter(hashing, now)
+        .try_for_each(|(id, view)| visit(id, view))
+}
+
+/// Adds bytes to a value that is alive.
+pub(super) fn extend(
+    table: &mut Items<Blob>,
+    place: (u64, Key<'_>),
+    (side, bytes): (Side, &[u8]),
+    stamp: Stamp,
+) -> Result<(), Unfit> {
+    found(table.edit(place, stamp.time, stamp.seq, |blob| {
+        *blob = match side {
+            Side::Front => blob.extended(bytes, &[]),
+            Side::Back => blob.extended(&[], bytes),
+        };
+    }))
+}
