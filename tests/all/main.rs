@@ -21,6 +21,7 @@
 )]
 
 mod config;
+mod stats;
 mod support;
 mod tidy;
 mod transcript;
