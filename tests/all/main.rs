@@ -21,6 +21,9 @@
 )]
 
 mod config;
+mod crash;
+mod restart;
+mod signals;
 mod stats;
 mod support;
 mod tidy;
