@@ -24,8 +24,19 @@
 //! Files: `record` has the format, [`disk`] the directory and its names, `recover` the
 //! decision between a torn tail and damage.
 
+mod buffer;
+mod decode;
 pub mod disk;
-pub mod writer;
+mod encode;
+mod found;
+pub mod record;
+mod recover;
+mod scan;
+mod segment;
+pub mod sim;
+mod snapshot;
+mod sync;
+mod writer;
 
 use std::io;
 
@@ -35,7 +46,8 @@ pub use crate::config::Fsync;
 use crate::key::Key;
 use crate::value::Entry;
 
-pub use writer::{Journal, SnapshotWriter};
+pub use snapshot::SnapshotWriter;
+pub use writer::{Journal, Waker, room_bytes};
 
 /// How a journal works. `Default` is what the daemon uses unless it is configured.
 #[derive(Clone, Debug)]
@@ -83,6 +95,12 @@ impl Default for Options {
 #[must_use = "room that is neither used nor released is lost until the next segment"]
 pub struct Room {
     bytes: u64,
+}
+
+impl Room {
+    fn into_bytes(self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Why there is no room for a write. The texts are those of the replies.
