@@ -31,7 +31,11 @@ pub(super) fn announce_one(
     let noreply = words.take_noreply();
     let (key, flags, exptime, length) =
         (words.word()?, words.word()?, words.word()?, words.word()?);
-    let unique = if matches!(mode, Mode::Cas(_)) { Some(words.word()?) } else { None };
+    let unique = if matches!(mode, Mode::Cas(_)) {
+        Some(words.word()?)
+    } else {
+        None
+    };
     // As memcached: one more word is passed over, with more the line is no command.
     if words.count() > 1 {
         return Err(Complaint::Unknown.into());
@@ -44,7 +48,9 @@ pub(super) fn announce_one(
     let mut put = put(key, flags, exptime).map_err(failed)?;
     put.mode = mode;
     if let Mode::Cas(cas) = &mut put.mode {
-        *cas = Words::new(unique.unwrap_or_default()).unique().map_err(failed)?;
+        *cas = Words::new(unique.unwrap_or_default())
+            .unique()
+            .map_err(failed)?;
     }
     if too_long(length, value_max) {
         return Err(failed(Complaint::TooLarge));

@@ -278,10 +278,10 @@ fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     match time {
         // Old clients send a time of 0.
         None | Some(b"0") => data(Command::Delete { key }, noreply),
-        Some(_) => {
-            Err(Complaint::Malformed("bad command line format.  Usage: delete <key> [noreply]")
-                .into())
-        }
+        Some(_) => Err(Complaint::Malformed(
+            "bad command line format.  Usage: delete <key> [noreply]",
+        )
+        .into()),
     }
 }
 
