@@ -31,6 +31,7 @@ mod encode;
 mod found;
 pub mod record;
 mod recover;
+mod repair;
 mod scan;
 mod segment;
 pub mod sim;
@@ -307,3 +308,6 @@ pub enum JournalError {
     #[error("the journal is closed: the server is stopping")]
     Closed,
 }
+
+#[cfg(test)]
+mod tests;
