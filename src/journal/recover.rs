@@ -146,7 +146,7 @@ fn begin_store(disk: &dyn Disk, now: Time) -> Result<(), JournalError> {
         chain: 0,
         fresh: true,
     };
-    NewSegment::create(disk, header, 0)?.publish(disk)?;
+    NewSegment::create(disk, header, 0, 0)?.publish(disk)?;
     let header = FileHeader {
         kind: FileKind::Snapshot,
         fresh: false,

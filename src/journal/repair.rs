@@ -18,7 +18,7 @@ use super::record::{FileHeader, FileKind};
 use super::recover::Scanned;
 use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
 use super::sync::Signal;
-use super::writer::{Active, STEP_BYTES, Shared, SnapshotInfo, WELL};
+use super::writer::{Active, Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError, Options, Recovered};
 use crate::clock::Tick;
 
@@ -131,7 +131,7 @@ pub(super) fn go_on(
         chain: scanned.prev_crc,
         fresh: false,
     };
-    let new = NewSegment::create(&*disk, header, 0)?;
+    let new = NewSegment::create(&*disk, header, 0, options.allocate_bytes)?;
     new.publish(&*disk)?;
     let mut kept: BTreeMap<Name, Kept> = found.kept(snapshot.header.generation);
     if let Some(kept) = kept.get_mut(&last.name) {
@@ -144,7 +144,7 @@ pub(super) fn go_on(
         seed: 0,
         offset: 0,
         allocated: 0,
-        step_bytes: STEP_BYTES,
+        step_bytes: options.allocate_bytes,
         prev_crc: scanned.prev_crc,
         newest: recovered.newest_time,
         spare: Part::default(),

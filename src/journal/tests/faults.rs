@@ -202,6 +202,7 @@ fn a_full_disk_refuses_writes_until_there_is_space() {
     assert_eq!(write(&mut store), Err(Refused::DiskFull));
     // What could be promised was used up to the last record's size.
     assert!(store.log.0.len() >= 100, "{}", store.log.0.len());
+    disk.set_capacity(Some(1 << 19));
     assert!(
         store.journal.rotate().is_err(),
         "no space for the next segment"

@@ -198,6 +198,7 @@ pub(super) fn options(fsync: Fsync) -> Options {
     Options {
         fsync,
         background: false,
+        allocate_bytes: 4096,
         now: Time(1_700_000_000_000),
         ..Options::default()
     }
