@@ -179,7 +179,7 @@ impl Found {
 
     /// Removes what a making that was cut short has left.
     pub(super) fn remove_all(&self, disk: &dyn Disk) -> Result<(), JournalError> {
-        for orphan in self.orphans() {
+        for orphan in self.orphans(0) {
             disk.remove(&orphan.name.to_string())
                 .map_err(failed("remove", orphan.name))?;
         }
@@ -190,9 +190,9 @@ impl Found {
             .map_err(failed("sync", "the data directory"))
     }
 
-    /// The segments to be removed.
-    pub(super) fn orphans(&self) -> impl Iterator<Item = &Opened> {
-        self.orphans.values()
+    /// The segments to be removed when `snapshot` is what the store begins with.
+    pub(super) fn orphans(&self, snapshot: u64) -> impl Iterator<Item = &Opened> {
+        self.orphans.range(snapshot..).map(|(_, orphan)| orphan)
     }
 
     /// The generation in `STORE`; 0 without one.
@@ -220,12 +220,8 @@ impl Found {
             .rev()
             .find(|snapshot| snapshot.header.generation >= generation);
         let Some(snapshot) = snapshot else {
-            let newest = self
-                .snapshots
-                .keys()
-                .next_back()
-                .map_or(1, |number| number + 1);
-            let first = Name::Snapshot(self.segments.keys().next().copied().unwrap_or(newest));
+            let segments = self.segments.keys().chain(self.orphans.keys());
+            let first = Name::Snapshot(segments.min().copied().unwrap_or(1));
             return Err(JournalError::Missing {
                 missing: format!("a snapshot of generation {generation} (such as {first})"),
             });

@@ -31,6 +31,7 @@ mod encode;
 mod found;
 pub mod record;
 mod recover;
+mod repair;
 mod scan;
 mod segment;
 pub mod sim;
@@ -56,6 +57,8 @@ pub struct Options {
     pub fsync: Fsync,
     /// A segment larger than this is followed by a new one.
     pub segment_bytes: u64,
+    /// Space is allocated ahead in steps of this size, each twice the one before, up to 64 MiB.
+    pub allocate_bytes: u64,
     /// A snapshot is due after so many journal bytes (and at least the last snapshot's size).
     pub snapshot_bytes: u64,
     /// A snapshot is due after so much replay work, see [`Journal::add_work`].
@@ -78,6 +81,7 @@ impl Default for Options {
         Self {
             fsync: Fsync::EverySec,
             segment_bytes: 1 << 30,
+            allocate_bytes: 1 << 20,
             snapshot_bytes: 512 << 20,
             snapshot_work: 200_000_000,
             sync_after_ms: 400,
@@ -276,3 +280,6 @@ pub enum JournalError {
     #[error("the journal is closed: the server is stopping")]
     Closed,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,23 +6,17 @@
 //!
 //! What is at the end of a segment is torn by a crash, or damaged: see [`decide`].
 
-use std::collections::BTreeMap;
-use std::io::IoSlice;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 
-use parking_lot::{Condvar, Mutex};
-
-use super::buffer::{Buffer, Part};
 use super::decode::{self, Record};
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
 use super::record::{BatchHeader, FileHeader, FileKind, LogId};
+use super::repair::{edit, go_on};
 use super::scan::{BatchReader, Step};
-use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
+use super::segment::{NewSegment, failed, write_store};
 use super::snapshot::SnapshotFile;
-use super::sync::Signal;
-use super::writer::{Active, STEP_BYTES, Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError, Options, Recovered, Replay, encode};
 use crate::clock::{Tick, Time};
 use crate::codec::Reader;
@@ -78,13 +72,15 @@ pub(super) const fn decide(tail: Tail) -> Decision {
 }
 
 /// What was read, and where it ends.
-struct Scanned {
-    next_seq: u64,
-    prev_crc: u32,
+pub(super) struct Scanned {
+    pub(super) next_seq: u64,
+    pub(super) prev_crc: u32,
     /// Where the last whole batch of the last segment ends, or its End batch.
-    end: u64,
+    pub(super) end: u64,
     /// Where the torn bytes after it end; the same if there are none.
-    torn_end: u64,
+    pub(super) torn_end: u64,
+    /// From here on nothing in the file says that it lasts.
+    pub(super) unsynced_from: u64,
 }
 
 struct Scanner<'a> {
@@ -150,7 +146,7 @@ fn begin_store(disk: &dyn Disk, now: Time) -> Result<(), JournalError> {
         chain: 0,
         fresh: true,
     };
-    NewSegment::create(disk, header, 0)?.publish(disk)?;
+    NewSegment::create(disk, header, 0, 0)?.publish(disk)?;
     let header = FileHeader {
         kind: FileKind::Snapshot,
         fresh: false,
@@ -273,15 +269,20 @@ impl Scanner<'_> {
     ) -> Result<Scanned, JournalError> {
         let read = || failed("read", segment.name);
         let mut reader = BatchReader::new(&*segment.file, &segment.header, segment.len);
+        let mut unsynced = Unsynced::new(reader.offset());
         let (damage, ended) = loop {
             let begin = reader.offset();
             match reader.step().map_err(read())? {
                 Step::Batch(batch) => {
+                    unsynced.see(&batch, reader.offset());
                     self.batch(segment, &batch, reader.payload(), from)
                         .map_err(|error| error.at(segment, begin))?;
                     self.advance(reader.offset() - begin);
                 }
-                Step::End => break (None, true),
+                Step::End => {
+                    unsynced.from = begin;
+                    break (None, true);
+                }
                 Step::Clean => break (None, false),
                 Step::Damaged(what) => break (Some(what), false),
             }
@@ -315,6 +316,7 @@ impl Scanner<'_> {
         Ok(Scanned {
             next_seq,
             prev_crc: reader.prev_crc(),
+            unsynced_from: unsynced.from,
             end: if ended { segment.len } else { end },
             torn_end: if ended {
                 segment.len
@@ -322,6 +324,30 @@ impl Scanner<'_> {
                 reader.rest_end().map_err(read())?
             },
         })
+    }
+}
+
+/// Finds where in a segment the batches begin that nothing says were synced.
+struct Unsynced {
+    from: u64,
+    /// The last record and the end of each batch after that.
+    batches: VecDeque<(u64, u64)>,
+}
+
+impl Unsynced {
+    const fn new(from: u64) -> Self {
+        let batches = VecDeque::new();
+        Self { from, batches }
+    }
+
+    fn see(&mut self, batch: &BatchHeader, end: u64) {
+        while let Some((last_seq, end)) = self.batches.front().copied()
+            && last_seq <= batch.synced_upto
+        {
+            self.from = end;
+            self.batches.pop_front();
+        }
+        self.batches.push_back((batch.next_seq() - 1, end));
     }
 }
 
@@ -353,166 +379,4 @@ impl Unread {
             },
         }
     }
-}
-
-/// The one edit: temporaries go, a torn tail is put aside and cut, and what was read lasts.
-fn edit(
-    disk: &dyn Disk,
-    found: &Found,
-    last: &Opened,
-    scanned: &Scanned,
-    recovered: &mut Recovered,
-) -> Result<(), JournalError> {
-    for name in &found.temporaries {
-        discard(disk, name);
-    }
-    for orphan in found.orphans() {
-        disk.remove(&orphan.name.to_string())
-            .map_err(failed("remove", orphan.name))?;
-    }
-    if scanned.torn_end > scanned.end {
-        recovered.torn_bytes = scanned.torn_end - scanned.end;
-        set_aside(disk, last, scanned)?;
-        tracing::warn!(
-            "{}: {} torn bytes at offset {} put aside as {}; records before {} are complete",
-            last.name,
-            recovered.torn_bytes,
-            scanned.end,
-            last.name.torn(scanned.next_seq),
-            scanned.next_seq
-        );
-    }
-    let file = &last.file;
-    if last.len > scanned.end {
-        file.truncate(scanned.end)
-            .map_err(failed("truncate", last.name))?;
-    }
-    // The next segment says that all before it lasts; after a kill it may not yet.
-    file.sync_all().map_err(failed("sync", last.name))?;
-    if found.store_generation() < recovered.generation {
-        let header = FileHeader {
-            generation: recovered.generation,
-            ..last.header
-        };
-        write_store(disk, &header)?;
-    }
-    Ok(())
-}
-
-/// Copies the torn bytes to a file of their own.
-fn set_aside(disk: &dyn Disk, last: &Opened, scanned: &Scanned) -> Result<(), JournalError> {
-    const CHUNK_BYTES: u64 = 1 << 20;
-    let temporary = last.name.torn_temporary(scanned.next_seq);
-    let copy = create_temporary(disk, &temporary)?;
-    let mut at = scanned.end;
-    let mut chunk = Vec::new();
-    while at < scanned.torn_end {
-        let bytes = (scanned.torn_end - at).min(CHUNK_BYTES);
-        chunk.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
-        last.file
-            .read_exact_at(at, &mut chunk)
-            .map_err(failed("read", last.name))?;
-        copy.write_all_at(at - scanned.end, &mut [IoSlice::new(&chunk)])
-            .map_err(failed("write", &temporary))?;
-        at += bytes;
-    }
-    copy.sync_all().map_err(failed("sync", &temporary))?;
-    publish(disk, &temporary, &last.name.torn(scanned.next_seq))
-}
-
-/// Begins the segment that this process writes.
-fn go_on(
-    disk: Arc<dyn Disk>,
-    options: Options,
-    found: &Found,
-    (snapshot, last): (&Opened, &Opened),
-    scanned: &Scanned,
-    recovered: &Recovered,
-) -> Result<Journal, JournalError> {
-    let header = FileHeader {
-        kind: FileKind::Segment,
-        log_id: snapshot.header.log_id,
-        generation: last.header.generation.max(snapshot.header.generation),
-        number: found.last_number() + 1,
-        base_seq: scanned.next_seq,
-        time: recovered.newest_time,
-        chain: scanned.prev_crc,
-        fresh: false,
-    };
-    let new = NewSegment::create(&*disk, header, 0)?;
-    new.publish(&*disk)?;
-    let mut kept: BTreeMap<Name, Kept> = found.kept(snapshot.header.generation);
-    if let Some(kept) = kept.get_mut(&last.name) {
-        kept.bytes = scanned.end;
-    }
-    let mut active = Active {
-        file: Arc::clone(&last.file),
-        number: last.header.number,
-        generation: last.header.generation,
-        seed: 0,
-        offset: 0,
-        allocated: 0,
-        step_bytes: STEP_BYTES,
-        prev_crc: scanned.prev_crc,
-        newest: recovered.newest_time,
-        spare: Part::default(),
-        header: Vec::new(),
-        unsynced_ms: 0,
-        syncing_ms: 0,
-        failed: None,
-        last_number: found.last_number(),
-        store_generation: recovered.generation.max(found.store_generation()),
-        kept: Vec::new(),
-        snapshot: SnapshotInfo {
-            number: snapshot.header.number,
-            bytes: snapshot.len,
-            time: snapshot.header.time,
-            seq: snapshot.header.base_seq,
-        },
-    };
-    active.switch(new);
-    active.kept = kept.into_values().collect();
-    start(disk, options, header, active)
-}
-
-fn start(
-    disk: Arc<dyn Disk>,
-    options: Options,
-    header: FileHeader,
-    active: Active,
-) -> Result<Journal, JournalError> {
-    let before = header.base_seq - 1;
-    let background = options.background;
-    let shared = Arc::new(Shared {
-        disk,
-        options,
-        log_id: header.log_id,
-        sync: Mutex::new(()),
-        room: AtomicI64::new(active.capacity()),
-        active: Mutex::new(active),
-        buffer: Mutex::new(Buffer::new(header.base_seq)),
-        appended: AtomicU64::new(before),
-        written: AtomicU64::new(before),
-        synced: AtomicU64::new(before),
-        oldest_ms: AtomicU64::new(0),
-        health: AtomicU8::new(WELL),
-        start: Tick::now(),
-        signal: Mutex::new(Signal::default()),
-        wake: Condvar::new(),
-        wakers: Mutex::new(Vec::new()),
-        work: AtomicU64::new(0),
-        snapshot_running: AtomicBool::new(false),
-        syncs: AtomicU64::new(0),
-        errors: AtomicU64::new(0),
-    });
-    let thread = if background {
-        let spawned = Journal::spawn(&shared);
-        Some(spawned.map_err(failed("start", "the sync thread"))?)
-    } else {
-        None
-    };
-    Ok(Journal {
-        shared,
-        thread: Mutex::new(thread),
-    })
 }

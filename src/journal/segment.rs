@@ -16,7 +16,7 @@ use super::disk::{Disk, DiskFile, Identity, Name, is_full};
 use super::record::{
     BATCH_HEADER_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed,
 };
-use super::writer::{Active, CLOSED, FAILED, STEP_BYTES, Shared};
+use super::writer::{Active, CLOSED, FAILED, Shared};
 use super::{Journal, JournalError};
 
 /// A file that is not written any more, held open so that it is known by more than its name.
@@ -114,15 +114,17 @@ pub(super) struct NewSegment {
 }
 
 impl NewSegment {
-    /// Makes the file under its temporary name, with space for `outstanding` bytes of records.
+    /// Makes the file under its temporary name, with space for `outstanding` bytes of records and,
+    /// if there is that much, `ahead` more.
     pub(super) fn create(
         disk: &dyn Disk,
         header: FileHeader,
         outstanding: u64,
+        ahead: u64,
     ) -> Result<Self, JournalError> {
         let name = Name::Segment(header.number).temporary();
         let file = create_temporary(disk, &name)?;
-        let made = Self::fill(&*file, &header, outstanding).map_err(failed("write", &name));
+        let made = Self::fill(&*file, &header, outstanding, ahead).map_err(failed("write", &name));
         if made.is_err() {
             discard(disk, &name);
         }
@@ -133,12 +135,17 @@ impl NewSegment {
         })
     }
 
-    fn fill(file: &dyn DiskFile, header: &FileHeader, outstanding: u64) -> io::Result<u64> {
+    fn fill(
+        file: &dyn DiskFile,
+        header: &FileHeader,
+        outstanding: u64,
+        ahead: u64,
+    ) -> io::Result<u64> {
         file.write_all_at(0, &mut [IoSlice::new(&header.encode())])?;
         let start = FILE_HEADER_BYTES as u64;
         let needed = outstanding + BATCH_HEADER_BYTES as u64;
-        let bytes = match file.allocate(start, needed + STEP_BYTES) {
-            Ok(()) => needed + STEP_BYTES,
+        let bytes = match file.allocate(start, needed + ahead) {
+            Ok(()) => needed + ahead,
             Err(error) if is_full(&error) => {
                 file.allocate(start, needed)?;
                 needed
@@ -177,7 +184,6 @@ impl Active {
         self.seed = batch_seed(&new.header.log_id, new.header.number);
         self.offset = FILE_HEADER_BYTES as u64;
         self.allocated = new.allocated;
-        self.step_bytes = STEP_BYTES;
         self.prev_crc = new.header.crc();
         self.last_number = self.last_number.max(self.number);
         self.unsynced_ms = 0;
@@ -229,7 +235,8 @@ impl Shared {
         end: &[u8],
     ) -> Result<NewSegment, JournalError> {
         let outstanding = outstanding(active, room);
-        let new = NewSegment::create(&*self.disk, header, outstanding)?;
+        let ahead = self.options.allocate_bytes;
+        let new = NewSegment::create(&*self.disk, header, outstanding, ahead)?;
         let closed = write_end(active, end)
             .map_err(failed("close", active.name()))
             .and_then(|()| new.publish(&*self.disk));
@@ -247,6 +254,7 @@ impl Shared {
     pub(super) fn switch_to(&self, active: &mut Active, new: NewSegment, room: i64) {
         let outstanding = active.capacity().saturating_sub(room);
         active.switch(new);
+        active.step_bytes = self.options.allocate_bytes;
         self.room
             .fetch_add(active.capacity().saturating_sub(outstanding), Relaxed);
         self.oldest_ms.store(0, Release);

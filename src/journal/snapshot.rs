@@ -370,13 +370,14 @@ impl Shared {
             ..snapshot.header
         };
         let room = self.room.swap(0, Relaxed);
-        let made =
-            NewSegment::create(&*self.disk, header, outstanding(&active, room)).and_then(|new| {
-                new.publish(&*self.disk)?;
-                snapshot.publish(&*self.disk)?;
-                let generation = self.advance_store(active.store_generation, snapshot)?;
-                Ok((new, generation))
-            });
+        let outstanding = outstanding(&active, room);
+        let ahead = self.options.allocate_bytes;
+        let made = NewSegment::create(&*self.disk, header, outstanding, ahead).and_then(|new| {
+            new.publish(&*self.disk)?;
+            snapshot.publish(&*self.disk)?;
+            let generation = self.advance_store(active.store_generation, snapshot)?;
+            Ok((new, generation))
+        });
         let (new, generation) = match made {
             Ok(made) => made,
             Err(error) => {

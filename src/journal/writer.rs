@@ -108,8 +108,7 @@ pub(super) struct SnapshotInfo {
 
 /// Kept free at the end of a segment for its End batch.
 const END_ROOM: u64 = BATCH_HEADER_BYTES as u64;
-/// The first step of allocating ahead.
-pub(super) const STEP_BYTES: u64 = 1 << 20;
+/// The largest step of allocating ahead.
 const STEP_BYTES_MAX: u64 = 64 << 20;
 
 /// What a record of `items` keys and `bytes` of request (keys, values, members) takes at most.
@@ -171,7 +170,7 @@ impl Shared {
                     return Ok(());
                 }
                 Err(error) if is_full(&error) => {
-                    active.step_bytes = STEP_BYTES;
+                    active.step_bytes = self.options.allocate_bytes;
                     if bytes == needed {
                         return Err(Refused::DiskFull);
                     }
