@@ -21,6 +21,10 @@
 )]
 
 mod config;
+mod crash;
+mod restart;
+mod signals;
+mod stats;
 mod support;
 mod tidy;
 mod transcript;

@@ -2,13 +2,14 @@
 
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod load;
 pub(crate) mod random;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
-pub(crate) use daemon::{Config, Home};
+pub(crate) use daemon::{Config, Daemon, Home};
 pub(crate) use random::Random;
 
 /// Asks again and again until there is an answer; panics with `what` when time is up.

@@ -1,0 +1,55 @@
+//! kill -9 under load, again and again: after each restart every acknowledged write is there,
+//! nothing was made up, and no fan-out is half there.
+//!
+//! `STORAGE_SERVER_CRASHES` sets how many kills (100), `STORAGE_SERVER_SEED` repeats a run.
+
+use std::time::{Duration, Instant};
+
+use crate::support::load::Load;
+use crate::support::{Config, Home, Random, setting};
+
+const CONNECTIONS: u64 = 8;
+
+fn crash_again_and_again(fsync: &str, cycles: u64, config: Config) {
+    let seed = Random::seed(fsync);
+    let mut random = Random::new(seed);
+    let home = Home::new(config.with("data", "fsync", &format!("\"{fsync}\"")));
+    let mut daemon = home.start();
+    let mut load = Load::new(&mut daemon.client(), CONNECTIONS, seed);
+    let began = Instant::now();
+    for _ in 0..cycles {
+        let moment = Duration::from_micros(1000 + random.below(50_000));
+        load.during(daemon.addr(), || {
+            std::thread::sleep(moment);
+            daemon.kill9();
+        });
+        daemon = home.start();
+        load.check(&mut daemon.client());
+    }
+    let each = began.elapsed() / u32::try_from(cycles.max(1)).unwrap();
+    let acked = load.acked();
+    println!("{fsync}: {cycles} kills, {each:?} each, {acked} requests acknowledged");
+    assert!(acked > cycles, "that was no load: {acked} requests");
+    assert!(daemon.term().success());
+    load.check(&mut home.start().client());
+}
+
+fn kills() -> u64 {
+    setting("STORAGE_SERVER_CRASHES", 100).div_ceil(2)
+}
+
+#[test]
+fn kill_9_loses_nothing_with_fsync_always() {
+    crash_again_and_again("always", kills(), Config::standard());
+}
+
+#[test]
+fn kill_9_loses_nothing_with_fsync_everysec() {
+    crash_again_and_again("everysec", kills(), Config::standard());
+}
+
+#[test]
+fn kill_9_loses_nothing_while_snapshots_are_taken() {
+    let config = Config::standard().with("data", "snapshot_after", "\"1m\"");
+    crash_again_and_again("everysec", kills().div_ceil(4), config);
+}
