@@ -24,8 +24,20 @@
 //! Files: `record` has the format, [`disk`] the directory and its names, `recover` the
 //! decision between a torn tail and damage.
 
+mod buffer;
+mod decode;
 pub mod disk;
-pub mod writer;
+mod encode;
+mod found;
+pub mod record;
+mod recover;
+mod repair;
+mod scan;
+mod segment;
+pub mod sim;
+mod snapshot;
+mod sync;
+mod writer;
 
 use std::io;
 
@@ -35,7 +47,8 @@ pub use crate::config::Fsync;
 use crate::key::Key;
 use crate::value::Entry;
 
-pub use writer::{Journal, SnapshotWriter};
+pub use snapshot::SnapshotWriter;
+pub use writer::{Journal, Waker, room_bytes};
 
 /// How a journal works. `Default` is what the daemon uses unless it is configured.
 #[derive(Clone, Debug)]
@@ -44,6 +57,8 @@ pub struct Options {
     pub fsync: Fsync,
     /// A segment larger than this is followed by a new one.
     pub segment_bytes: u64,
+    /// Space is allocated ahead in steps of this size, each twice the one before, up to 64 MiB.
+    pub allocate_bytes: u64,
     /// A snapshot is due after so many journal bytes (and at least the last snapshot's size).
     pub snapshot_bytes: u64,
     /// A snapshot is due after so much replay work, see [`Journal::add_work`].
@@ -66,6 +81,7 @@ impl Default for Options {
         Self {
             fsync: Fsync::EverySec,
             segment_bytes: 1 << 30,
+            allocate_bytes: 1 << 20,
             snapshot_bytes: 512 << 20,
             snapshot_work: 200_000_000,
             sync_after_ms: 400,
@@ -83,6 +99,12 @@ impl Default for Options {
 #[must_use = "room that is neither used nor released is lost until the next segment"]
 pub struct Room {
     bytes: u64,
+}
+
+impl Room {
+    fn into_bytes(self) -> u64 {
+        self.bytes
+    }
 }
 
 /// Why there is no room for a write. The texts are those of the replies.
@@ -258,3 +280,6 @@ pub enum JournalError {
     #[error("the journal is closed: the server is stopping")]
     Closed,
 }
+
+#[cfg(test)]
+mod tests;

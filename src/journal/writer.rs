@@ -1,158 +1,421 @@
-//! The journal as the engine calls it. First cut: the whole surface, in memory only.
+//! The journal as the engine calls it: room, the buffer, inline writes once a turn, poison.
+//!
+//! Invariant: `appended` and the buffer change under the buffer lock, all of [`Active`] under
+//! the file lock. Room is exact: what is allocated and not written is room, or was promised to
+//! a record that is not written yet, or is kept for the End batch.
 
+use std::fmt;
+use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::thread::JoinHandle;
 
-use super::disk::Disk;
-use super::{Failed, JournalError, Options, Recovered, Refused, Replay, Room, Stats};
-use crate::clock::Time;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use super::buffer::{Buffer, Part};
+use super::disk::{Disk, DiskFile, Name, is_full};
+use super::encode;
+use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, LogId};
+use super::segment::Kept;
+use super::sync::Signal;
+use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Replay, Room, Stats};
+use crate::clock::{Tick, Time};
 use crate::command::change::Change;
-use crate::key::Key;
-use crate::types::TypeTable;
-use crate::value::Entry;
-
-/// The journal of one data directory.
-#[derive(Debug, Default)]
-pub struct Journal {
-    appended: AtomicU64,
-}
 
 /// Called by the sync thread after each sync and when the storage fails.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
+/// The journal of one data directory.
+pub struct Journal {
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the workers, the sync thread and a snapshot share.
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: Options,
+    pub(super) log_id: LogId,
+    /// The sync lock: one sync at a time, so that no other one hides its failure.
+    pub(super) sync: Mutex<()>,
+    /// The file lock.
+    pub(super) active: Mutex<Active>,
+    pub(super) buffer: Mutex<Buffer>,
+    pub(super) room: AtomicI64,
+    pub(super) appended: AtomicU64,
+    pub(super) written: AtomicU64,
+    pub(super) synced: AtomicU64,
+    /// When the oldest unsynced write was, as [`Shared::now_ms`]; 0 is none.
+    pub(super) oldest_ms: AtomicU64,
+    pub(super) health: AtomicU8,
+    pub(super) start: Tick,
+    pub(super) signal: Mutex<Signal>,
+    pub(super) wake: Condvar,
+    pub(super) wakers: Mutex<Vec<Waker>>,
+    pub(super) work: AtomicU64,
+    pub(super) snapshot_running: AtomicBool,
+    pub(super) syncs: AtomicU64,
+    pub(super) errors: AtomicU64,
+}
+
+/// [`Shared::health`]: all is well.
+pub(super) const WELL: u8 = 0;
+/// [`Shared::health`]: the storage has failed.
+pub(super) const FAILED: u8 = 1;
+/// [`Shared::health`]: the journal is closed.
+pub(super) const CLOSED: u8 = 2;
+
+/// The segment that is written, and all else that the file lock guards.
+pub(super) struct Active {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) number: u64,
+    pub(super) generation: u64,
+    pub(super) seed: u32,
+    pub(super) offset: u64,
+    pub(super) allocated: u64,
+    pub(super) step_bytes: u64,
+    pub(super) prev_crc: u32,
+    pub(super) newest: Time,
+    pub(super) spare: Part,
+    pub(super) header: Vec<u8>,
+    /// When the first write was that no sync covers yet; 0 is none.
+    pub(super) unsynced_ms: u64,
+    /// The same of the writes that a sync under way covers.
+    pub(super) syncing_ms: u64,
+    pub(super) failed: Option<String>,
+    /// The highest number that any file has.
+    pub(super) last_number: u64,
+    /// The generation in `STORE`.
+    pub(super) store_generation: u64,
+    /// The files beside this segment: the snapshot, the segments since, older ones.
+    pub(super) kept: Vec<Kept>,
+    pub(super) snapshot: SnapshotInfo,
+}
+
+/// The last complete snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SnapshotInfo {
+    pub(super) number: u64,
+    pub(super) bytes: u64,
+    pub(super) time: Time,
+    /// The first sequence number that is not in it.
+    pub(super) seq: u64,
+}
+
+/// Kept free at the end of a segment for its End batch.
+const END_ROOM: u64 = BATCH_HEADER_BYTES as u64;
+/// The largest step of allocating ahead.
+const STEP_BYTES_MAX: u64 = 64 << 20;
+
 /// What a record of `items` keys and `bytes` of request (keys, values, members) takes at most.
 pub const fn room_bytes(items: u64, bytes: u64) -> u64 {
-    items * 64 + bytes
+    items.saturating_mul(64).saturating_add(bytes)
+}
+
+impl Active {
+    /// The bytes that records may still take, promised or not.
+    pub(super) fn capacity(&self) -> i64 {
+        self.allocated
+            .saturating_sub(self.offset)
+            .cast_signed()
+            .saturating_sub(END_ROOM.cast_signed())
+    }
+
+    pub(super) fn name(&self) -> Name {
+        Name::Segment(self.number)
+    }
+}
+
+impl Shared {
+    /// Milliseconds since the journal was opened, never 0.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn try_take(&self, bytes: i64) -> bool {
+        self.room
+            .fetch_update(Relaxed, Relaxed, |room| {
+                (room >= bytes).then_some(room - bytes)
+            })
+            .is_ok()
+    }
+
+    #[cold]
+    fn grow(&self, bytes: i64) -> Result<(), Refused> {
+        let mut active = self.active.lock();
+        while !self.try_take(bytes) {
+            self.check_health()?;
+            let short = bytes.saturating_sub(self.room.load(Relaxed));
+            let Ok(short) = u64::try_from(short) else {
+                continue;
+            };
+            self.allocate(&mut active, short.max(1))?;
+        }
+        Ok(())
+    }
+
+    /// Allocates a step ahead, at least `needed` bytes.
+    fn allocate(&self, active: &mut Active, needed: u64) -> Result<(), Refused> {
+        let mut bytes = active.step_bytes.max(needed);
+        loop {
+            match active.file.allocate(active.allocated, bytes) {
+                Ok(()) => {
+                    active.allocated += bytes;
+                    active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
+                    self.room.fetch_add(bytes.cast_signed(), Relaxed);
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) => {
+                    active.step_bytes = self.options.allocate_bytes;
+                    if bytes == needed {
+                        return Err(Refused::DiskFull);
+                    }
+                    bytes = (bytes / 2).max(needed);
+                }
+                Err(error) => {
+                    self.fail(active, format!("allocating {}: {error}", active.name()));
+                    return Err(Refused::Failed);
+                }
+            }
+        }
+    }
+
+    fn check_health(&self) -> Result<(), Refused> {
+        match self.health.load(Acquire) {
+            WELL => Ok(()),
+            CLOSED => Err(Refused::Closed),
+            _ => Err(Refused::Failed),
+        }
+    }
+
+    /// True if everything that has been appended is written.
+    fn is_written(&self) -> bool {
+        self.written.load(Acquire) >= self.appended.load(Acquire)
+    }
+
+    pub(super) fn flush(&self) -> Result<(), Failed> {
+        if self.is_written() {
+            return Ok(());
+        }
+        let target = self.appended.load(Acquire);
+        let mut active = self.active.lock();
+        if self.written.load(Acquire) >= target {
+            return Ok(());
+        }
+        self.write_out(&mut active)
+    }
+
+    /// Writes what is in the buffer.
+    pub(super) fn write_out(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), Failed> {
+        if self.health.load(Acquire) != WELL {
+            return Err(Failed);
+        }
+        let mut last = std::mem::take(&mut active.spare);
+        let full = self.buffer.lock().take(&mut last);
+        let mut result = Ok(());
+        for part in full.iter().chain([&last]) {
+            if result.is_ok() && part.count > 0 {
+                result = self.write_part(active, part);
+            }
+            if result.is_err() {
+                self.room.fetch_add(part.charged().cast_signed(), Relaxed);
+            }
+        }
+        last.clear();
+        active.spare = last;
+        if result.is_ok() {
+            self.note_write(active);
+        }
+        result
+    }
+
+    fn write_part(&self, active: &mut Active, part: &Part) -> Result<(), Failed> {
+        let crc = part.payload.slices().fold(0, crc32c::crc32c_append);
+        let header = BatchHeader {
+            kind: BatchKind::Records,
+            len: u32::try_from(part.payload.len()).unwrap_or(u32::MAX),
+            count: part.count,
+            first_seq: part.first_seq,
+            synced_upto: self.synced.load(Acquire),
+            time: part.base,
+            prev_crc: active.prev_crc,
+            payload_crc: crc,
+        };
+        let header_crc = header.encode(active.seed, &mut active.header);
+        let mut slices: SmallVec<[IoSlice<'_>; 16]> = SmallVec::new();
+        slices.push(IoSlice::new(&active.header));
+        slices.extend(part.payload.slices().map(IoSlice::new));
+        let result = active.file.write_all_at(active.offset, &mut slices);
+        drop(slices);
+        if let Err(error) = result {
+            self.fail(active, format!("writing {}: {error}", active.name()));
+            return Err(Failed);
+        }
+        active.offset += (BATCH_HEADER_BYTES + part.payload.len()) as u64;
+        active.prev_crc = header_crc;
+        active.newest = active.newest.max(part.newest);
+        let headers_saved = u64::from(part.count - 1) * BATCH_HEADER_BYTES as u64;
+        self.room.fetch_add(headers_saved.cast_signed(), Relaxed);
+        self.written.store(header.next_seq() - 1, Release);
+        Ok(())
+    }
+
+    /// Nothing is written to or synced in the active segment any more; what is in the buffer is
+    /// in memory only, and so is what comes.
+    pub(super) fn fail(&self, active: &mut Active, reason: String) {
+        self.errors.fetch_add(1, Relaxed);
+        tracing::error!("storage failed, read-only: {reason}");
+        active.failed.get_or_insert(reason);
+        active.unsynced_ms = 0;
+        active.syncing_ms = 0;
+        self.oldest_ms.store(0, Release);
+        let charged = {
+            let mut buffer = self.buffer.lock();
+            self.health.store(FAILED, Release);
+            buffer.drop_all()
+        };
+        self.room.fetch_add(charged.cast_signed(), Relaxed);
+        self.signal_failure();
+    }
 }
 
 impl Journal {
     /// Recovers what the directory holds into `sink` and opens a new segment.
     pub fn open(
-        _disk: Arc<dyn Disk>,
-        _options: Options,
-        _sink: &mut dyn Replay,
+        disk: Arc<dyn Disk>,
+        options: Options,
+        sink: &mut dyn Replay,
     ) -> Result<(Self, Recovered), JournalError> {
-        Ok((Self::default(), Recovered::default()))
+        super::recover::open(disk, options, sink)
     }
 
-    /// Makes sure that a record of at most `bytes` (see [`room_bytes`]) has its place.
+    /// Makes sure that a record of at most `bytes` (see [`room_bytes`]) has its place. Call it
+    /// before any shard lock: it may have to allocate space.
     pub fn reserve(&self, bytes: u64) -> Result<Room, Refused> {
+        let shared = &*self.shared;
+        shared.check_health()?;
+        if shared.options.fsync == Fsync::EverySec
+            && self.oldest_age_ms() >= shared.options.refuse_after_ms
+        {
+            return Err(Refused::Stalled);
+        }
+        let bytes = bytes.saturating_add(BATCH_HEADER_BYTES as u64);
+        let wanted = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if !shared.try_take(wanted) {
+            shared.grow(wanted)?;
+        }
         Ok(Room { bytes })
     }
 
     /// Gives room back that was not used.
-    pub fn release(&self, _room: Room) {}
+    pub fn release(&self, room: Room) {
+        self.shared
+            .room
+            .fetch_add(room.into_bytes().cast_signed(), Relaxed);
+    }
 
-    /// Puts a change into the buffer and answers its sequence number.
-    pub fn append(&self, _time: Time, _change: &Change<'_>, _room: Room) -> u64 {
-        self.appended.fetch_add(1, Relaxed) + 1
+    /// Puts a change into the buffer and answers its sequence number. Call it under the shard
+    /// locks, before applying the change: it does no I/O.
+    pub fn append(&self, time: Time, change: &Change<'_>, room: Room) -> u64 {
+        let shared = &*self.shared;
+        let prepared = encode::prepare(change);
+        let mut buffer = shared.buffer.lock();
+        let (seq, charged) = buffer.put(time, change, prepared);
+        shared.appended.store(seq, Release);
+        drop(buffer);
+        let bytes = room.into_bytes();
+        if bytes != charged {
+            let unused = bytes.cast_signed().wrapping_sub(charged.cast_signed());
+            shared.room.fetch_add(unused, Relaxed);
+        }
+        seq
     }
 
     /// The last sequence number given out.
     pub fn appended(&self) -> u64 {
-        self.appended.load(Relaxed)
+        self.shared.appended.load(Acquire)
     }
 
     /// The last sequence number in the file.
     pub fn written(&self) -> u64 {
-        self.appended()
+        self.shared.written.load(Acquire)
     }
 
     /// The last sequence number that survives a power loss.
     pub fn synced(&self) -> u64 {
-        self.appended()
+        self.shared.synced.load(Acquire)
     }
 
-    /// Writes everything that is in the buffer.
+    /// Writes everything that is in the buffer. After `Ok` all that had been appended when this
+    /// was called is in the file. While the storage has failed this fails also for turns that
+    /// only read, if memory is ahead of the file: reads are answered all the same.
     pub fn flush(&self) -> Result<(), Failed> {
-        Ok(())
-    }
-
-    /// Replies of writes must wait until their record is synced.
-    pub fn holds_writes(&self) -> bool {
-        false
-    }
-
-    /// Replies of reads must wait until what they show is synced.
-    pub fn holds_reads(&self) -> bool {
-        false
-    }
-
-    /// Calls `waker` after each sync and when the storage fails.
-    pub fn subscribe(&self, _waker: Waker) {}
-
-    /// Writes and syncs everything that is in the buffer, now.
-    pub fn sync_now(&self) -> Result<(), Failed> {
-        Ok(())
-    }
-
-    /// Closes the segment and begins the next one.
-    pub fn rotate(&self) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    /// Begins a snapshot.
-    pub fn begin_snapshot(&self, _new_generation: bool) -> Result<SnapshotWriter, JournalError> {
-        Ok(SnapshotWriter {})
-    }
-
-    /// True if a file that a restart needs is not at its path any more.
-    pub fn files_moved(&self) -> bool {
-        false
+        self.shared.flush()
     }
 
     /// Replay work of a change beyond its bytes: the members that it touched.
-    pub fn add_work(&self, _units: u64) {}
+    pub fn add_work(&self, units: u64) {
+        self.shared.work.fetch_add(units, Relaxed);
+    }
 
-    /// True if a snapshot is due: bytes, work, or the storage has failed.
+    /// True if a snapshot is due: by bytes, by work, or because the storage has failed and only
+    /// a snapshot heals it. Callers wait a while after a failed one.
     pub fn needs_snapshot(&self) -> bool {
-        false
+        let options = &self.shared.options;
+        let stats = self.stats();
+        stats.failed.is_some()
+            || stats.bytes_since_snapshot >= options.snapshot_bytes.max(stats.snapshot_bytes)
+            || self.shared.work.load(Relaxed) >= options.snapshot_work
     }
 
     /// The reason while the storage has failed.
     pub fn failed(&self) -> Option<String> {
-        None
+        if self.shared.health.load(Acquire) == WELL {
+            return None;
+        }
+        self.shared.active.lock().failed.clone()
     }
 
     /// The figures.
     pub fn stats(&self) -> Stats {
-        Stats::default()
-    }
-
-    /// Writes, syncs and closes the segment and ends the sync thread.
-    pub fn close(&self) -> Result<(), JournalError> {
-        Ok(())
+        let shared = &*self.shared;
+        let active = shared.active.lock();
+        let since: Vec<&Kept> = active
+            .kept
+            .iter()
+            .filter(|kept| kept.is_segment() && kept.number >= active.snapshot.number)
+            .collect();
+        let journal_bytes = active.offset + since.iter().map(|kept| kept.bytes).sum::<u64>();
+        let written = self.written();
+        Stats {
+            journal_bytes,
+            segments: since.len() as u64 + 1,
+            snapshot: active.snapshot.number,
+            snapshot_bytes: active.snapshot.bytes,
+            snapshot_time: active.snapshot.time,
+            generation: active.store_generation,
+            appended: self.appended(),
+            written,
+            synced: self.synced(),
+            syncs: shared.syncs.load(Relaxed),
+            errors: shared.errors.load(Relaxed),
+            failed: active.failed.clone(),
+            records_since_snapshot: (written + 1).saturating_sub(active.snapshot.seq),
+            bytes_since_snapshot: journal_bytes,
+        }
     }
 }
 
-/// A snapshot in the making.
-#[derive(Debug)]
-pub struct SnapshotWriter {}
-
-impl SnapshotWriter {
-    /// Fixes the first sequence number that is not in the snapshot: call it under all shard
-    /// locks. Does no I/O.
-    pub fn cut(&mut self, _time: Time) -> Result<u64, JournalError> {
-        Ok(0)
-    }
-
-    /// The type table.
-    pub fn types(&mut self, _types: &Arc<TypeTable>) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    /// A flush that is still to come.
-    pub fn pending_flush(&mut self, _at: Option<Time>) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    /// An entry.
-    pub fn entry(&mut self, _key: Key<'_>, _entry: &Entry) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    /// Completes it: from now on a restart begins here.
-    pub fn finish(self) -> Result<(), JournalError> {
-        Ok(())
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("appended", &self.appended())
+            .field("written", &self.written())
+            .field("synced", &self.synced())
+            .finish_non_exhaustive()
     }
 }

@@ -13,14 +13,23 @@ const MEMBERS: u64 = 100;
 const BATCH: u64 = 500;
 
 fn counter(id: u64) -> (String, String) {
-    (format!("2.{id}"), (id * 2_654_435_761 % (1 << 32)).to_string())
+    (
+        format!("2.{id}"),
+        (id * 2_654_435_761 % (1 << 32)).to_string(),
+    )
 }
 
 fn index(id: u64) -> (String, String) {
     let mut members = String::new();
     for member in 0..MEMBERS {
         let line_end = if member == 0 { "" } else { "\n" };
-        write!(members, "{line_end}{} {}", 10_000_000 + id * 7 + member * 3, member % 3).unwrap();
+        write!(
+            members,
+            "{line_end}{} {}",
+            10_000_000 + id * 7 + member * 3,
+            member % 3
+        )
+        .unwrap();
     }
     (format!("1.{id}"), members)
 }
@@ -63,7 +72,10 @@ fn start_again(home: &Home, how: &str) -> Daemon {
     let began = Instant::now();
     let daemon = home.start();
     let line = daemon.logged(&["replay", "complete", "duration"]);
-    assert!(line.contains(&(COUNTERS + INDEXES).to_string()), "no count of entries: {line}");
+    assert!(
+        line.contains(&(COUNTERS + INDEXES).to_string()),
+        "no count of entries: {line}"
+    );
     println!("{how}: listening after {:?}: {line}", began.elapsed());
     daemon
 }
@@ -115,7 +127,14 @@ fn every_property_of_an_entry_survives_a_restart() {
         lines
     };
     let before = read(&mut client);
-    assert_eq!(before.iter().filter(|line| line.starts_with("VALUE")).count(), 8, "{before:?}");
+    assert_eq!(
+        before
+            .iter()
+            .filter(|line| line.starts_with("VALUE"))
+            .count(),
+        8,
+        "{before:?}"
+    );
     daemon.kill9();
     let daemon = home.start();
     assert_eq!(read(&mut daemon.client()), before, "after kill -9");
@@ -132,9 +151,15 @@ fn every_property_of_an_entry_survives_a_restart() {
     // A cas unique that was given out before the restart still means the same, and is not
     // given out again.
     let unique = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
-    let line = before.iter().find(|line| line.starts_with("VALUE name ")).unwrap();
+    let line = before
+        .iter()
+        .find(|line| line.starts_with("VALUE name "))
+        .unwrap();
     let old = unique(line);
-    assert_eq!(client.ask(&format!("cas name 0 0 1 {old}\r\nn")).unwrap(), "STORED");
+    assert_eq!(
+        client.ask(&format!("cas name 0 0 1 {old}\r\nn")).unwrap(),
+        "STORED"
+    );
     client.send(b"gets name\r\n").unwrap();
     let new = unique(&client.line().unwrap());
     let largest = before
@@ -142,7 +167,10 @@ fn every_property_of_an_entry_survives_a_restart() {
         .filter(|line| line.starts_with("VALUE") && !line.contains(" 2.") && !line.contains(" 6."))
         .map(|line| unique(line))
         .max();
-    assert!(Some(new) > largest, "{new} may have been given out before: {largest:?}");
+    assert!(
+        Some(new) > largest,
+        "{new} may have been given out before: {largest:?}"
+    );
 }
 
 #[test]
@@ -157,14 +185,25 @@ fn an_entry_that_expires_while_the_daemon_is_down_is_gone() {
     daemon.kill9();
     let keys = ["2.1", "1.1", "name", "2.2"].map(str::to_owned);
     let daemon = home.start();
-    crate::support::until("the end of three entries", crate::support::wire::PATIENCE, || {
-        let found = daemon.client().get_many(&keys).unwrap();
-        (found.len() == 1).then_some(())
-    });
+    crate::support::until(
+        "the end of three entries",
+        crate::support::wire::PATIENCE,
+        || {
+            let found = daemon.client().get_many(&keys).unwrap();
+            (found.len() == 1).then_some(())
+        },
+    );
     daemon.kill9();
     let daemon = home.start();
     let mut client = daemon.client();
-    assert_eq!(client.get_many(&keys).unwrap().into_keys().collect::<Vec<_>>(), ["2.2"]);
+    assert_eq!(
+        client
+            .get_many(&keys)
+            .unwrap()
+            .into_keys()
+            .collect::<Vec<_>>(),
+        ["2.2"]
+    );
     assert_eq!(client.incr("2.1", 1).unwrap(), "1");
     assert_eq!(client.incr("1.1", 1).unwrap(), "NOT_FOUND");
 }

@@ -58,12 +58,20 @@ fn hup_while_the_files_were_moved_away_loses_nothing() {
     load.during(daemon.addr(), || {
         for round in 1..=ROUNDS {
             let away = home.path(&format!("away.{round}"));
-            assert_eq!(marked.set("3.999999", &round.to_string()).unwrap(), "STORED");
-            assert!(move_data(&home.data(), &away) > 0, "round {round}: no data files");
+            assert_eq!(
+                marked.set("3.999999", &round.to_string()).unwrap(),
+                "STORED"
+            );
+            assert!(
+                move_data(&home.data(), &away) > 0,
+                "round {round}: no data files"
+            );
             fs::rename(&log, away.join("the.log")).unwrap();
             daemon.hup();
             until("a new log", PATIENCE, || log.exists().then_some(()));
-            until("a new generation", PATIENCE, || has_data(&home.data()).then_some(()));
+            until("a new generation", PATIENCE, || {
+                has_data(&home.data()).then_some(())
+            });
             // The answer comes when the new generation is whole.
             assert_eq!(marked.ask("reopen").unwrap(), "OK");
             if round == 2 {
@@ -71,9 +79,11 @@ fn hup_while_the_files_were_moved_away_loses_nothing() {
             }
         }
     });
-    until("no more descriptors than after the second HUP", PATIENCE, || {
-        (daemon.descriptors() <= descriptors).then_some(())
-    });
+    until(
+        "no more descriptors than after the second HUP",
+        PATIENCE,
+        || (daemon.descriptors() <= descriptors).then_some(()),
+    );
     load.check(&mut daemon.client());
     daemon.logged(&["reload"]);
     let config = Config::standard();
@@ -89,7 +99,11 @@ fn hup_while_the_files_were_moved_away_loses_nothing() {
         let old = home_of(&home.path(&format!("away.{round}")), &config);
         let daemon = old.start();
         let mark = daemon.client().get("3.999999").unwrap();
-        assert_eq!(mark, Some(round.to_string()), "the files moved away in round {round}");
+        assert_eq!(
+            mark,
+            Some(round.to_string()),
+            "the files moved away in round {round}"
+        );
     }
 }
 
@@ -130,7 +144,10 @@ fn data_files_that_are_missing_are_asked_for_by_name() {
         let entry = entry.unwrap();
         fs::rename(entry.path(), home.data().join(entry.file_name())).unwrap();
     }
-    assert_eq!(home.start().client().get("2.1").unwrap().as_deref(), Some("5"));
+    assert_eq!(
+        home.start().client().get("2.1").unwrap().as_deref(),
+        Some("5")
+    );
 }
 
 #[test]
@@ -166,12 +183,19 @@ fn a_bad_configuration_at_hup_is_refused_and_the_old_one_stays() {
     let line = daemon.logged(&["fsyncc"]);
     assert!(line.contains("fsync"), "no near key: {line}");
     assert!(daemon.alive());
-    assert!(client.ask("incr 8.1 1").unwrap().starts_with("CLIENT_ERROR unknown type 8"));
+    assert!(
+        client
+            .ask("incr 8.1 1")
+            .unwrap()
+            .starts_with("CLIENT_ERROR unknown type 8")
+    );
     assert_eq!(client.get("3.1").unwrap().as_deref(), Some("x"));
     // The next good one is taken.
     home.reconfigure(|config| config.remove("data", "fsyncc"));
     daemon.hup();
-    until("type 8", PATIENCE, || (client.ask("incr 8.1 1").unwrap() == "1").then_some(()));
+    until("type 8", PATIENCE, || {
+        (client.ask("incr 8.1 1").unwrap() == "1").then_some(())
+    });
 }
 
 fn types(daemon: &Daemon) -> Vec<String> {
@@ -223,7 +247,10 @@ fn types_come_and_go_with_hup() {
     let before = contents(&home.data());
     let (code, _, error) = home.run(&[]);
     assert_eq!(code, Some(78), "{error}");
-    assert!(error.contains('3') && error.contains('5'), "which, how many? {error}");
+    assert!(
+        error.contains('3') && error.contains('5'),
+        "which, how many? {error}"
+    );
     assert_eq!(contents(&home.data()), before);
 
     // An empty one goes.
@@ -245,11 +272,11 @@ fn types_come_and_go_with_hup() {
 
 #[test]
 fn a_kind_changes_only_while_it_is_empty_but_counters_may_widen() {
-    let mut home = Home::new(
-        Config::bare()
-            .with("types", "3", "\"DATA\"")
-            .with("types", "4", "\"COUNTER\""),
-    );
+    let mut home = Home::new(Config::bare().with("types", "3", "\"DATA\"").with(
+        "types",
+        "4",
+        "\"COUNTER\"",
+    ));
     let daemon = home.start();
     let mut client = daemon.client();
     client.set("3.1", "5").unwrap();
@@ -269,7 +296,10 @@ fn a_kind_changes_only_while_it_is_empty_but_counters_may_widen() {
     assert_eq!(client.incr("4.1", 1).unwrap(), "4294967296");
     daemon.kill9();
     let daemon = home.start();
-    assert_eq!(daemon.client().get("4.1").unwrap().as_deref(), Some("4294967296"));
+    assert_eq!(
+        daemon.client().get("4.1").unwrap().as_deref(),
+        Some("4294967296")
+    );
 }
 
 fn stop_under_load(signal: Signal) {
@@ -287,7 +317,11 @@ fn stop_under_load(signal: Signal) {
             let status = daemon.ended(Duration::from_secs(5));
             assert_eq!(status.code(), Some(0), "{status}");
         });
-        assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection is closed");
+        assert_eq!(
+            idle.read(&mut [0]).unwrap(),
+            0,
+            "an idle connection is closed"
+        );
         daemon = home.start();
         load.check(&mut daemon.client());
     }
@@ -311,7 +345,9 @@ fn what_was_received_before_term_is_answered() {
         let daemon = home.start();
         let mut client = daemon.client();
         let before: u64 = client.incr("2.1", 1).unwrap().parse().unwrap();
-        client.send("incr 2.1 1\r\n".repeat(1000).as_bytes()).unwrap();
+        client
+            .send("incr 2.1 1\r\n".repeat(1000).as_bytes())
+            .unwrap();
         // The first reply says that the rest has arrived with it, or is on its way.
         client.line().unwrap();
         daemon.signal(Signal::TERM);
@@ -321,7 +357,11 @@ fn what_was_received_before_term_is_answered() {
         }
         assert!(daemon.ended(Duration::from_secs(5)).success());
         let now = home.start().client().get("2.1").unwrap().unwrap();
-        assert_eq!(now, (before + answered).to_string(), "answered and kept are the same");
+        assert_eq!(
+            now,
+            (before + answered).to_string(),
+            "answered and kept are the same"
+        );
     }
 }
 
@@ -334,7 +374,10 @@ fn the_words_term_and_shutdown_stop_it_like_the_signal() {
         client.set("2.1", "5").unwrap();
         client.send(format!("{word}\r\n").as_bytes()).unwrap();
         assert!(daemon.ended(Duration::from_secs(5)).success(), "{word}");
-        assert_eq!(home.start().client().get("2.1").unwrap().as_deref(), Some("5"));
+        assert_eq!(
+            home.start().client().get("2.1").unwrap().as_deref(),
+            Some("5")
+        );
     }
 }
 
@@ -373,7 +416,11 @@ fn of_many_starts_at_once_one_wins() {
     let log = home.path("many");
     let mut children: Vec<_> = (0..8)
         .map(|_| {
-            let log = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+            let log = fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .unwrap();
             Guard(home.command(&[]).stderr(log).spawn().unwrap())
         })
         .collect();
@@ -420,10 +467,16 @@ fn a_bad_configuration_ends_with_78_and_touches_nothing() {
             assert_eq!(code, Some(78), "{key}: {error}");
             let error = out + &error;
             for part in ["config.ini:", key, said] {
-                assert!(error.contains(part), "{key} {value}: no {part:?} in {error}");
+                assert!(
+                    error.contains(part),
+                    "{key} {value}: no {part:?} in {error}"
+                );
             }
             let number = error.split("config.ini:").nth(1).unwrap();
-            assert!(number.starts_with(|c: char| c.is_ascii_digit()), "no line: {error}");
+            assert!(
+                number.starts_with(|c: char| c.is_ascii_digit()),
+                "no line: {error}"
+            );
         }
         assert!(!home.data().exists(), "{key}: the data directory was made");
     }
@@ -435,7 +488,11 @@ fn a_bad_configuration_ends_with_78_and_touches_nothing() {
     assert_eq!(code, Some(78), "{error}");
     assert!(error.contains("config.ini:2"), "{error}");
     fs::remove_file(home.config_path()).unwrap();
-    assert_eq!(home.run(&[]).0, Some(78), "a file that was named must be there");
+    assert_eq!(
+        home.run(&[]).0,
+        Some(78),
+        "a file that was named must be there"
+    );
 }
 
 #[test]
@@ -449,30 +506,52 @@ fn as_a_daemon_it_detaches_and_keeps_a_pid_file() {
     });
     let (code, _, error) = home.run(&[]);
     assert_eq!(code, Some(0), "{error}");
-    let pid: u32 = read_text(&pid_file).trim().parse().expect("a pid in the pid file");
+    let pid: u32 = read_text(&pid_file)
+        .trim()
+        .parse()
+        .expect("a pid in the pid file");
     let addr = until("it listens", PATIENCE, || listening_on(&read_text(&log)));
     let mut client = crate::support::Client::connect(addr).unwrap();
     assert_eq!(client.stats("").unwrap()["pid"], pid.to_string());
     assert_eq!(client.set("2.1", "5").unwrap(), "STORED");
     // It is no longer of our session.
     let stat = read_text(Path::new(&format!("/proc/{pid}/stat")));
-    let words: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    assert_ne!(words[3], own_session(), "it is still in the session of its starter");
+    let words: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_ne!(
+        words[3],
+        own_session(),
+        "it is still in the session of its starter"
+    );
     // A second one is refused by the parent's own exit code.
     assert_eq!(home.run(&[]).0, Some(73));
     send_signal(pid, Signal::TERM);
-    until("the pid file is gone", PATIENCE, || (!pid_file.exists()).then_some(()));
+    until("the pid file is gone", PATIENCE, || {
+        (!pid_file.exists()).then_some(())
+    });
     until("the process is gone", PATIENCE, || {
         let stat = read_text(Path::new(&format!("/proc/{pid}/stat")));
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
     home.reconfigure(|config| config.set("server", "daemon", "0"));
-    assert_eq!(home.start().client().get("2.1").unwrap().as_deref(), Some("5"));
+    assert_eq!(
+        home.start().client().get("2.1").unwrap().as_deref(),
+        Some("5")
+    );
 }
 
 fn own_session() -> String {
     let stat = read_text(Path::new("/proc/self/stat"));
-    let words: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let words: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
     words[3].to_owned()
 }
 

@@ -30,7 +30,10 @@ fn general_statistics_have_the_names_that_monitors_read() {
     assert!(missing.is_empty(), "missing: {missing:?}");
     for (name, value) in &stats {
         assert!(!name.contains(':'), "{name}: an exporter stops at a colon");
-        assert!(!value.contains(' ') && !value.is_empty(), "{name}: {value:?} is not one word");
+        assert!(
+            !value.contains(' ') && !value.is_empty(),
+            "{name}: {value:?} is not one word"
+        );
     }
     for name in ["rusage_user", "rusage_system"] {
         let value = &stats[name];
@@ -38,7 +41,10 @@ fn general_statistics_have_the_names_that_monitors_read() {
     }
     let number = |name: &str| stats[name].parse::<u64>().unwrap();
     assert!(stats["version"].len() <= 23, "memcstat copies 23 bytes");
-    assert!(number("limit_maxbytes") > number("bytes"), "monitors divide by it");
+    assert!(
+        number("limit_maxbytes") > number("bytes"),
+        "monitors divide by it"
+    );
     assert_eq!(number("pid"), u64::from(daemon.pid()));
     assert_eq!(number("curr_items"), 3);
     assert_eq!(number("curr_connections"), 1);
@@ -71,7 +77,10 @@ fn items_and_slabs_have_a_class_for_each_type() {
         get_hits cmd_set delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"
         .split_whitespace()
     {
-        assert!(slabs.contains_key(&format!("2:{name}")), "2:{name} is missing");
+        assert!(
+            slabs.contains_key(&format!("2:{name}")),
+            "2:{name} is missing"
+        );
     }
 }
 
@@ -99,11 +108,14 @@ fn hits_misses_and_hidden_errors_are_counted() {
     let settings = client.stats("settings").unwrap();
     assert_eq!(settings["maxconns"], stats["max_connections"]);
     let conns = client.stats("conns").unwrap();
-    assert!(conns.keys().any(|name| name.ends_with(":state")), "{conns:?}");
     assert!(
-        conns
-            .keys()
-            .all(|name| name.split_once(':').is_some_and(|(fd, _)| fd.parse::<u32>().is_ok())),
+        conns.keys().any(|name| name.ends_with(":state")),
+        "{conns:?}"
+    );
+    assert!(
+        conns.keys().all(|name| name
+            .split_once(':')
+            .is_some_and(|(fd, _)| fd.parse::<u32>().is_ok())),
         "the part before the colon is a descriptor: {conns:?}"
     );
 }

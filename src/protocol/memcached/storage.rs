@@ -31,14 +31,14 @@ pub(super) fn announce_one(
     let noreply = words.take_noreply();
     let (key, flags, exptime, length) =
         (words.word()?, words.word()?, words.word()?, words.word()?);
-    let most = if matches!(mode, Mode::Cas(_)) { 2 } else { 1 };
-    if words.clone().count() > most {
-        // As memcached says; should a block follow all the same, it is passed over.
-        let skip = length_of(length).into_iter().collect();
-        return Err(Failure {
-            complaint: Complaint::Unknown,
-            skip,
-        });
+    let unique = if matches!(mode, Mode::Cas(_)) {
+        Some(words.word()?)
+    } else {
+        None
+    };
+    // As memcached: one more word is passed over, with more the line is no command.
+    if words.count() > 1 {
+        return Err(Complaint::Unknown.into());
     }
     let length = length_of(length)?;
     let failed = |complaint| Failure {
@@ -47,8 +47,10 @@ pub(super) fn announce_one(
     };
     let mut put = put(key, flags, exptime).map_err(failed)?;
     put.mode = mode;
-    if let Mode::Cas(unique) = &mut put.mode {
-        *unique = words.unique().map_err(failed)?;
+    if let Mode::Cas(cas) = &mut put.mode {
+        *cas = Words::new(unique.unwrap_or_default())
+            .unique()
+            .map_err(failed)?;
     }
     if too_long(length, value_max) {
         return Err(failed(Complaint::TooLarge));

@@ -273,10 +273,12 @@ fn arith(mut words: Words<'_>, decr: bool) -> Result<Line<'_>, Failure> {
 fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     let noreply = words.take_noreply();
     let key = words.key()?;
-    match (words.next(), words.next()) {
+    let time = words.next();
+    words.end()?;
+    match time {
         // Old clients send a time of 0.
-        (None | Some(b"0"), None) => data(Command::Delete { key }, noreply),
-        (Some(_) | None, _) => Err(Complaint::Malformed(
+        None | Some(b"0") => data(Command::Delete { key }, noreply),
+        Some(_) => Err(Complaint::Malformed(
             "bad command line format.  Usage: delete <key> [noreply]",
         )
         .into()),

@@ -46,13 +46,30 @@ impl Held {
 /// One request.
 #[derive(Clone, Debug)]
 enum Op {
-    Add { key: String, delta: i64 },
-    Set { key: String, value: Held },
-    Append { key: String, members: Vec<(u32, u32)> },
-    Prepend { key: String, ids: Vec<u32> },
+    Add {
+        key: String,
+        delta: i64,
+    },
+    Set {
+        key: String,
+        value: Held,
+    },
+    Append {
+        key: String,
+        members: Vec<(u32, u32)>,
+    },
+    Prepend {
+        key: String,
+        ids: Vec<u32>,
+    },
     Mset(Vec<(String, Held)>),
-    Delete { key: String },
-    FanOut { key: String, delta: i64 },
+    Delete {
+        key: String,
+    },
+    FanOut {
+        key: String,
+        delta: i64,
+    },
     Shared(u64),
 }
 
@@ -105,7 +122,11 @@ impl Model {
         let Held::Number(number) = held else {
             panic!("{key} is no counter")
         };
-        let width = if key.starts_with("6.") { u64::MAX } else { u64::from(u32::MAX) };
+        let width = if key.starts_with("6.") {
+            u64::MAX
+        } else {
+            u64::from(u32::MAX)
+        };
         *number = if delta < 0 {
             number.saturating_sub(delta.unsigned_abs())
         } else {
@@ -232,17 +253,35 @@ impl Worker {
             Held::Text(format!("{written} {filler}"))
         };
         match random.below(20) {
-            0..=4 => Op::Add { key: counter, delta: 1 },
-            5 => Op::Add { key: counter, delta: -2 },
-            6 => Op::Add { key: long, delta: 5_000_000_000 },
-            7..=9 => Op::Set { key: data, value: text(random) },
-            10 => Op::Set { key: counter, value: Held::Number(random.below(1 << 32)) },
+            0..=4 => Op::Add {
+                key: counter,
+                delta: 1,
+            },
+            5 => Op::Add {
+                key: counter,
+                delta: -2,
+            },
+            6 => Op::Add {
+                key: long,
+                delta: 5_000_000_000,
+            },
+            7..=9 => Op::Set {
+                key: data,
+                value: text(random),
+            },
+            10 => Op::Set {
+                key: counter,
+                value: Held::Number(random.below(1 << 32)),
+            },
             11..=12 => {
                 let members = (0..=random.below(8))
                     .map(|_| (member(random), u32::try_from(random.below(3)).unwrap()))
                     .collect::<BTreeMap<_, _>>();
                 let members = members.into_iter().collect();
-                Op::Append { key: index, members }
+                Op::Append {
+                    key: index,
+                    members,
+                }
             }
             13 => {
                 let ids = (0..=random.below(4)).map(|_| member(random)).collect();
@@ -260,8 +299,14 @@ impl Worker {
                 key: [counter, long, data, index][usize::try_from(random.below(4)).unwrap()]
                     .clone(),
             },
-            16 => Op::FanOut { key: index, delta: 3 },
-            17 => Op::FanOut { key: index, delta: -1 },
+            16 => Op::FanOut {
+                key: index,
+                delta: 3,
+            },
+            17 => Op::FanOut {
+                key: index,
+                delta: -1,
+            },
             _ => Op::Shared(random.below(SHARED)),
         }
     }
@@ -270,7 +315,11 @@ impl Worker {
     fn run(&mut self, addr: SocketAddr, stop: &AtomicBool, shared: &Shared) -> io::Result<()> {
         let mut client = Client::connect(addr)?;
         while !stop.load(SeqCst) {
-            let depth = if self.random.one_in(4) { 1 + self.random.below(16) } else { 1 };
+            let depth = if self.random.one_in(4) {
+                1 + self.random.below(16)
+            } else {
+                1
+            };
             let mut request = Vec::new();
             self.pending = (0..depth).map(|_| self.op()).collect();
             for op in &self.pending {
@@ -306,7 +355,10 @@ impl Worker {
                 return;
             }
             let Some(op) = pending.next() else {
-                panic!("worker {}: the store is none of the states: {nearest}", self.number);
+                panic!(
+                    "worker {}: the store is none of the states: {nearest}",
+                    self.number
+                );
             };
             model.apply(&op);
             let now = differences(&model, &found);
@@ -344,7 +396,10 @@ impl Load {
                 .iter()
                 .map(|key| key["2.".len()..].to_owned())
                 .collect();
-            assert_eq!(client.set(&format!("1.{index}"), &ids.join("\n")).unwrap(), "STORED");
+            assert_eq!(
+                client.set(&format!("1.{index}"), &ids.join("\n")).unwrap(),
+                "STORED"
+            );
         }
         let workers = (1..=connections)
             .map(|number| Worker {
@@ -356,7 +411,10 @@ impl Load {
                 acked: 0,
             })
             .collect();
-        Self { workers, shared: Shared::default() }
+        Self {
+            workers,
+            shared: Shared::default(),
+        }
     }
 
     /// How many requests were acknowledged so far.

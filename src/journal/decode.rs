@@ -1,0 +1,247 @@
+//! Records from bytes, as the page of `record` says.
+//!
+//! Invariant: total. Any bytes give records or an error; nothing is allocated by a length that
+//! the bytes do not bear out. Used within the journal only.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::record::tag;
+use crate::clock::{Expiry, Time};
+use crate::codec::{CodecError, Reader};
+use crate::command::change::{Change, Side};
+use crate::key::{Key, TypedKey};
+use crate::types::{Kind, TypeDef, TypeError, TypeTable};
+use crate::value::{Blob, Delta, Entry, Index, Member, Value};
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DecodeError {
+    /// A field is cut short or out of its range.
+    #[error("a record cannot be read: {0}")]
+    Codec(#[from] CodecError),
+    /// A tag of no record, value or kind.
+    #[error("unknown tag {0}")]
+    Tag(u8),
+    /// A type table that is none.
+    #[error("a type table cannot be read: {0}")]
+    Types(#[from] TypeError),
+    /// A Batch within a Batch.
+    #[error("a batch within a batch")]
+    Nested,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Record<'a> {
+    /// A change.
+    Change(Change<'a>),
+    /// An entry of a snapshot.
+    Entry(Key<'a>, Entry),
+}
+
+/// Reads the next record and its time.
+pub(super) fn record<'a>(
+    reader: &mut Reader<'a>,
+    base: Time,
+) -> Result<(Time, Record<'a>), DecodeError> {
+    let tag = reader.u8()?;
+    let time = Time(base.0.wrapping_add(reader.zigzag()?.cast_unsigned()));
+    let record = match tag {
+        tag::ENTRY => entry(reader)?,
+        tag::BATCH => {
+            let count = reader.count()?;
+            let mut changes = Vec::new();
+            for _ in 0..count {
+                let tag = reader.u8()?;
+                changes.push(change(reader, tag)?);
+            }
+            Record::Change(Change::Batch(changes))
+        }
+        tag => Record::Change(change(reader, tag)?),
+    };
+    Ok((time, record))
+}
+
+fn entry<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, DecodeError> {
+    let key = key(reader)?;
+    let flags = reader.varint_as()?;
+    let expires = expiry(reader)?;
+    let cas = reader.u64()?;
+    let value = value(reader, key)?;
+    let entry = Entry {
+        value,
+        flags,
+        expires,
+        cas,
+    };
+    Ok(Record::Entry(key, entry))
+}
+
+fn change<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Change<'a>, DecodeError> {
+    Ok(match tag {
+        tag::PUT => {
+            let key = key(reader)?;
+            let flags = reader.varint_as()?;
+            let expires = expiry(reader)?;
+            let value = value(reader, key)?;
+            Change::Put {
+                key,
+                value,
+                flags,
+                expires,
+            }
+        }
+        tag::REMOVE => Change::Remove { key: key(reader)? },
+        tag::EXPIRE => Change::Expire {
+            key: key(reader)?,
+            expires: expiry(reader)?,
+        },
+        tag::NUMBER => Change::Number {
+            key: key(reader)?,
+            number: reader.varint()?,
+        },
+        tag::EXTEND_FRONT => extend(reader, Side::Front)?,
+        tag::EXTEND_BACK => extend(reader, Side::Back)?,
+        tag::MEMBERS => {
+            let key = typed_key(reader)?;
+            let create = if flag(reader)? {
+                Some((reader.varint_as()?, expiry(reader)?))
+            } else {
+                None
+            };
+            let added = Cow::Owned(members(reader)?);
+            let count = reader.count()?;
+            let removed = Cow::Owned(ids(reader, count)?);
+            Change::Members {
+                key,
+                create,
+                added,
+                removed,
+            }
+        }
+        tag::FAN_OUT => Change::FanOut {
+            index: typed_key(reader)?,
+            target: reader.varint_as()?,
+            delta: Delta {
+                negative: flag(reader)?,
+                amount: reader.varint()?,
+            },
+        },
+        tag::FLUSH_NOW => Change::Flush { at: None },
+        tag::FLUSH_AT => Change::Flush {
+            at: Some(Time(reader.varint()?)),
+        },
+        tag::TYPES => Change::Types(Arc::new(types(reader)?)),
+        tag::BATCH => return Err(DecodeError::Nested),
+        tag => return Err(DecodeError::Tag(tag)),
+    })
+}
+
+fn extend<'a>(reader: &mut Reader<'a>, side: Side) -> Result<Change<'a>, DecodeError> {
+    Ok(Change::Extend {
+        key: key(reader)?,
+        side,
+        bytes: bytes(reader)?,
+    })
+}
+
+fn key<'a>(reader: &mut Reader<'a>) -> Result<Key<'a>, DecodeError> {
+    Ok(match reader.varint_as()? {
+        0 => {
+            let len = reader.u8()?;
+            Key::Named(reader.take(usize::from(len))?)
+        }
+        prefix => Key::Typed(TypedKey {
+            prefix,
+            id: reader.varint_as()?,
+        }),
+    })
+}
+
+fn typed_key(reader: &mut Reader<'_>) -> Result<TypedKey, DecodeError> {
+    Ok(TypedKey {
+        prefix: reader.varint_as()?,
+        id: reader.varint_as()?,
+    })
+}
+
+fn expiry(reader: &mut Reader<'_>) -> Result<Expiry, DecodeError> {
+    Ok(match reader.varint()? {
+        0 => Expiry::NEVER,
+        ms => Expiry::at(Time(ms)),
+    })
+}
+
+fn flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        tag => Err(DecodeError::Tag(tag)),
+    }
+}
+
+fn bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let len = reader.varint_as()?;
+    Ok(reader.take(len)?)
+}
+
+fn value(reader: &mut Reader<'_>, key: Key<'_>) -> Result<Value, DecodeError> {
+    Ok(match reader.u8()? {
+        tag::VALUE_NUMBER => Value::Number(reader.varint()?),
+        tag::VALUE_INDEX => Value::Index(Arc::new(Index::from_members(members(reader)?))),
+        tag::VALUE_DATA => {
+            let bytes = bytes(reader)?;
+            Value::Data(match key {
+                Key::Named(name) => Blob::named(name, bytes),
+                Key::Typed(_) => Blob::unnamed(bytes),
+            })
+        }
+        tag => return Err(DecodeError::Tag(tag)),
+    })
+}
+
+fn members(reader: &mut Reader<'_>) -> Result<Vec<Member>, DecodeError> {
+    let count: usize = reader.varint_as()?;
+    let with_attributes = flag(reader)?;
+    if count > reader.remaining() {
+        return Err(CodecError::Short.into());
+    }
+    let ids = ids(reader, count)?;
+    let mut members = Vec::with_capacity(count);
+    for id in ids {
+        let attribute = if with_attributes {
+            reader.varint_as()?
+        } else {
+            0
+        };
+        members.push(Member { id, attribute });
+    }
+    Ok(members)
+}
+
+fn ids(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u32>, DecodeError> {
+    let mut ids = Vec::with_capacity(count);
+    let mut id = 0u32;
+    for _ in 0..count {
+        id = id.wrapping_add(reader.varint_as()?);
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+fn types(reader: &mut Reader<'_>) -> Result<TypeTable, DecodeError> {
+    let mut declared = Vec::new();
+    for _ in 0..reader.count()? {
+        let prefix = reader.varint_as()?;
+        let kind = reader.u8()?;
+        let kind = Kind::from_tag(kind).ok_or(DecodeError::Tag(kind))?;
+        let target = Some(reader.varint_as()?).filter(|target| *target != 0);
+        declared.push(TypeDef {
+            prefix,
+            kind,
+            target,
+        });
+    }
+    Ok(TypeTable::new(declared)?)
+}

@@ -1,0 +1,382 @@
+//! Recovery: from the files to the state, and to a journal that goes on.
+//!
+//! Invariant: scan, decide, then edit once. Nothing on disk is changed before everything has
+//! been read and taken; a refusal leaves the directory as it was, and a crash at any point
+//! leaves one that recovers to the same state. [`Journal::open`] is the only caller.
+//!
+//! What is at the end of a segment is torn by a crash, or damaged: see [`decide`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::decode::{self, Record};
+use super::disk::{Disk, Name};
+use super::found::{Found, Opened};
+use super::record::{BatchHeader, FileHeader, FileKind, LogId};
+use super::repair::{edit, go_on};
+use super::scan::{BatchReader, Step};
+use super::segment::{NewSegment, failed, write_store};
+use super::snapshot::SnapshotFile;
+use super::{Journal, JournalError, Options, Recovered, Replay, encode};
+use crate::clock::{Tick, Time};
+use crate::codec::Reader;
+use crate::command::change::Change;
+
+/// What is known of the end of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// There are bytes that are not the next batch.
+    pub(super) damaged: bool,
+    /// There is an End batch, in its place or after the damage.
+    pub(super) ended: bool,
+    /// A batch after the damage says that the record where it begins had been synced.
+    pub(super) attested: bool,
+    /// What comes after this segment.
+    pub(super) next: Next,
+}
+
+/// What comes after a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: it was written last.
+    Nothing,
+    /// A segment that begins where this one ends.
+    Continues,
+    /// A segment that begins elsewhere.
+    Gap,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// All is well.
+    Accept,
+    /// A crash: what begins with the damage was never promised; put it aside and go on.
+    CutTail,
+    /// What was promised is damaged.
+    RefuseDamage,
+    /// Records are missing between this segment and the next.
+    RefuseGap,
+}
+
+/// The table. A crash can only damage what was not synced, in the segment that was written last;
+/// anything else is damage and is refused, because going on would lose what was promised.
+pub(super) const fn decide(tail: Tail) -> Decision {
+    let promised = tail.ended || tail.attested;
+    match (tail.damaged, promised, tail.next) {
+        (true, true, _) | (true, _, Next::Continues | Next::Gap) => Decision::RefuseDamage,
+        (true, false, Next::Nothing) => Decision::CutTail,
+        (false, _, Next::Gap) => Decision::RefuseGap,
+        (false, _, Next::Nothing | Next::Continues) => Decision::Accept,
+    }
+}
+
+/// What was read, and where it ends.
+pub(super) struct Scanned {
+    pub(super) next_seq: u64,
+    pub(super) prev_crc: u32,
+    /// Where the last whole batch of the last segment ends, or its End batch.
+    pub(super) end: u64,
+    /// Where the torn bytes after it end; the same if there are none.
+    pub(super) torn_end: u64,
+    /// From here on nothing in the file says that it lasts.
+    pub(super) unsynced_from: u64,
+}
+
+struct Scanner<'a> {
+    sink: &'a mut dyn Replay,
+    recovered: Recovered,
+    total: u64,
+}
+
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    sink: &mut dyn Replay,
+) -> Result<(Journal, Recovered), JournalError> {
+    let started = Tick::now();
+    let mut found = Found::read(&*disk)?;
+    let created = found.is_new();
+    if created {
+        found.remove_all(&*disk)?;
+        begin_store(&*disk, options.now)?;
+        found = Found::read(&*disk)?;
+    }
+    let (snapshot, rest) = found.choose()?;
+    let mut scanner = Scanner {
+        sink,
+        total: snapshot.len + rest.iter().map(|segment| segment.len).sum::<u64>(),
+        recovered: Recovered {
+            created,
+            snapshot: snapshot.header.number,
+            generation: snapshot.header.generation,
+            newest_time: snapshot.header.time.max(options.now),
+            ..Recovered::default()
+        },
+    };
+    scanner.snapshot(snapshot)?;
+    let end = scanner.segments(&rest, snapshot.header.base_seq)?;
+    let mut recovered = scanner.recovered;
+    let Some(last) = rest.last() else {
+        return Err(JournalError::Missing {
+            missing: Name::Segment(snapshot.header.number).to_string(),
+        });
+    };
+    edit(&*disk, &found, last, &end, &mut recovered)?;
+    let journal = go_on(disk, options, &found, (snapshot, last), &end, &recovered)?;
+    recovered.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        "recovered {} entries and {} records in {} ms",
+        recovered.entries,
+        recovered.records,
+        recovered.duration_ms
+    );
+    Ok((journal, recovered))
+}
+
+/// Makes the files of an empty store: the segment, then the snapshot, then `STORE`.
+fn begin_store(disk: &dyn Disk, now: Time) -> Result<(), JournalError> {
+    let header = FileHeader {
+        kind: FileKind::Segment,
+        log_id: new_log_id()?,
+        generation: 1,
+        number: 1,
+        base_seq: 1,
+        time: now,
+        chain: 0,
+        fresh: true,
+    };
+    NewSegment::create(disk, header, 0, 0)?.publish(disk)?;
+    let header = FileHeader {
+        kind: FileKind::Snapshot,
+        fresh: false,
+        ..header
+    };
+    let mut snapshot = SnapshotFile::create(disk, header)?;
+    snapshot.begin(1, now);
+    let types = Change::Types(Arc::default());
+    snapshot.put(|payload| encode::put_change(payload, now, now, &types, None))?;
+    snapshot.complete()?;
+    snapshot.publish(disk)?;
+    write_store(disk, &header)
+}
+
+fn new_log_id() -> Result<LogId, JournalError> {
+    let mut id = LogId::default();
+    let filled = rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| failed("draw", "the log id")(error.into()))?;
+    if filled == id.len() {
+        Ok(id)
+    } else {
+        Err(failed("draw", "the log id")(
+            std::io::ErrorKind::UnexpectedEof.into(),
+        ))
+    }
+}
+
+impl Scanner<'_> {
+    fn advance(&mut self, bytes: u64) {
+        self.recovered.bytes += bytes;
+        self.sink.progress(self.recovered.bytes, self.total);
+    }
+
+    fn snapshot(&mut self, snapshot: &Opened) -> Result<(), JournalError> {
+        let mut reader = BatchReader::new(&*snapshot.file, &snapshot.header, snapshot.len);
+        loop {
+            let begin = reader.offset();
+            match reader.step().map_err(failed("read", snapshot.name))? {
+                Step::Batch(batch) => {
+                    self.batch(snapshot, &batch, reader.payload(), 0)
+                        .map_err(|error| error.at(snapshot, begin))?;
+                    self.advance(reader.offset() - begin);
+                }
+                Step::End => break,
+                Step::Clean => {
+                    return Err(snapshot.damaged(begin, reader.next_seq(), "it ends early"));
+                }
+                Step::Damaged(what) => {
+                    return Err(snapshot.damaged(begin, reader.next_seq(), what));
+                }
+            }
+        }
+        tracing::info!("{}: {} entries", snapshot.name, self.recovered.entries);
+        Ok(())
+    }
+
+    /// Applies the records of a batch, from sequence number `from` on.
+    fn batch(
+        &mut self,
+        file: &Opened,
+        batch: &BatchHeader,
+        payload: &[u8],
+        from: u64,
+    ) -> Result<(), Unread> {
+        let mut reader = Reader::new(payload);
+        for seq in (batch.first_seq..).take(batch.count as usize) {
+            let (time, record) = decode::record(&mut reader, batch.time)?;
+            self.recovered.newest_time = self.recovered.newest_time.max(time);
+            let in_snapshot = file.header.kind == FileKind::Snapshot;
+            let seen = match record {
+                Record::Entry(key, entry) if in_snapshot => {
+                    self.recovered.entries += 1;
+                    self.sink.entry(key, entry)
+                }
+                Record::Entry(..) => return Err(Unread::Misplaced),
+                Record::Change(change) if in_snapshot => self.sink.change(0, time, change),
+                Record::Change(_) if seq < from => Ok(()),
+                Record::Change(change) => {
+                    self.recovered.records += 1;
+                    self.sink.change(seq, time, change)
+                }
+            };
+            seen.map_err(|source| Unread::Refused { seq, source })?;
+        }
+        if reader.is_empty() {
+            Ok(())
+        } else {
+            Err(Unread::Misplaced)
+        }
+    }
+
+    fn segments(&mut self, segments: &[&Opened], from: u64) -> Result<Scanned, JournalError> {
+        let mut scanned = None;
+        let mut followers = segments.iter().skip(1);
+        for segment in segments {
+            scanned = Some(self.segment(segment, followers.next().copied(), from)?);
+        }
+        let (Some(scanned), Some(last)) = (scanned, segments.last()) else {
+            return Err(JournalError::Missing {
+                missing: "every journal file".to_owned(),
+            });
+        };
+        if scanned.next_seq < from {
+            let what = "records before the snapshot are missing";
+            return Err(last.damaged(scanned.end, scanned.next_seq, what));
+        }
+        tracing::info!(
+            "{} segments: {} records",
+            segments.len(),
+            self.recovered.records
+        );
+        Ok(scanned)
+    }
+
+    fn segment(
+        &mut self,
+        segment: &Opened,
+        follower: Option<&Opened>,
+        from: u64,
+    ) -> Result<Scanned, JournalError> {
+        let read = || failed("read", segment.name);
+        let mut reader = BatchReader::new(&*segment.file, &segment.header, segment.len);
+        let mut unsynced = Unsynced::new(reader.offset());
+        let (damage, ended) = loop {
+            let begin = reader.offset();
+            match reader.step().map_err(read())? {
+                Step::Batch(batch) => {
+                    unsynced.see(&batch, reader.offset());
+                    self.batch(segment, &batch, reader.payload(), from)
+                        .map_err(|error| error.at(segment, begin))?;
+                    self.advance(reader.offset() - begin);
+                }
+                Step::End => {
+                    unsynced.from = begin;
+                    break (None, true);
+                }
+                Step::Clean => break (None, false),
+                Step::Damaged(what) => break (Some(what), false),
+            }
+        };
+        let next_seq = reader.next_seq();
+        let attested = match damage {
+            Some(_) => reader.attested().map_err(read())?,
+            None => super::scan::Attested::default(),
+        };
+        let decision = decide(Tail {
+            damaged: damage.is_some(),
+            ended: ended || attested.ended,
+            attested: attested.upto >= next_seq,
+            next: match follower.map(|follower| follower.header) {
+                None => Next::Nothing,
+                Some(next) if next.fresh => Next::Gap,
+                Some(next) if next.base_seq != next_seq => Next::Gap,
+                Some(next) if next.chain != reader.prev_crc() => Next::Gap,
+                Some(_) => Next::Continues,
+            },
+        });
+        let what = damage.unwrap_or_default();
+        match (decision, follower) {
+            (Decision::RefuseDamage, _) => {
+                return Err(segment.damaged(reader.offset(), next_seq, what));
+            }
+            (Decision::RefuseGap, Some(follower)) => return Err(segment.gap(follower, next_seq)),
+            (Decision::RefuseGap | Decision::Accept | Decision::CutTail, _) => {}
+        }
+        let end = reader.offset();
+        Ok(Scanned {
+            next_seq,
+            prev_crc: reader.prev_crc(),
+            unsynced_from: unsynced.from,
+            end: if ended { segment.len } else { end },
+            torn_end: if ended {
+                segment.len
+            } else {
+                reader.rest_end().map_err(read())?
+            },
+        })
+    }
+}
+
+/// Finds where in a segment the batches begin that nothing says were synced.
+struct Unsynced {
+    from: u64,
+    /// The last record and the end of each batch after that.
+    batches: VecDeque<(u64, u64)>,
+}
+
+impl Unsynced {
+    const fn new(from: u64) -> Self {
+        let batches = VecDeque::new();
+        Self { from, batches }
+    }
+
+    fn see(&mut self, batch: &BatchHeader, end: u64) {
+        while let Some((last_seq, end)) = self.batches.front().copied()
+            && last_seq <= batch.synced_upto
+        {
+            self.from = end;
+            self.batches.pop_front();
+        }
+        self.batches.push_back((batch.next_seq() - 1, end));
+    }
+}
+
+/// Why a batch whose checksum is right cannot be applied.
+enum Unread {
+    Decode(decode::DecodeError),
+    Misplaced,
+    Refused {
+        seq: u64,
+        source: super::ReplayError,
+    },
+}
+
+impl From<decode::DecodeError> for Unread {
+    fn from(error: decode::DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl Unread {
+    fn at(self, file: &Opened, offset: u64) -> JournalError {
+        match self {
+            Self::Decode(error) => file.damaged(offset, 0, &error.to_string()),
+            Self::Misplaced => file.damaged(offset, 0, "a record that cannot be here"),
+            Self::Refused { seq, source } => JournalError::Replay {
+                name: file.name.to_string(),
+                seq,
+                source,
+            },
+        }
+    }
+}

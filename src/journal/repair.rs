@@ -1,0 +1,210 @@
+//! The end of recovery: the one edit of the directory, and the journal that goes on from there.
+//!
+//! Invariant: every step can be cut short by a crash and leaves a directory that recovers to the
+//! same state; only bytes that were decided to be torn are taken off a file, after a copy of
+//! them lasts. Recovery alone uses this.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::buffer::{Buffer, Part};
+use super::disk::{Disk, Name};
+use super::found::{Found, Opened};
+use super::record::{FileHeader, FileKind};
+use super::recover::Scanned;
+use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
+use super::sync::Signal;
+use super::writer::{Active, Shared, SnapshotInfo, WELL};
+use super::{Journal, JournalError, Options, Recovered};
+use crate::clock::Tick;
+
+/// The one edit: temporaries go, a torn tail is put aside and cut, and what was read lasts.
+pub(super) fn edit(
+    disk: &dyn Disk,
+    found: &Found,
+    last: &Opened,
+    scanned: &Scanned,
+    recovered: &mut Recovered,
+) -> Result<(), JournalError> {
+    for name in &found.temporaries {
+        discard(disk, name);
+    }
+    for orphan in found.orphans(recovered.snapshot) {
+        disk.remove(&orphan.name.to_string())
+            .map_err(failed("remove", orphan.name))?;
+    }
+    if scanned.torn_end > scanned.end {
+        recovered.torn_bytes = scanned.torn_end - scanned.end;
+        set_aside(disk, last, scanned)?;
+        tracing::warn!(
+            "{}: {} torn bytes at offset {} put aside as {}; records before {} are complete",
+            last.name,
+            recovered.torn_bytes,
+            scanned.end,
+            last.name.torn(scanned.next_seq),
+            scanned.next_seq
+        );
+    }
+    let file = &last.file;
+    if last.len > scanned.end {
+        file.truncate(scanned.end)
+            .map_err(failed("truncate", last.name))?;
+    }
+    rewrite(last, scanned)?;
+    file.sync_all().map_err(failed("sync", last.name))?;
+    if found.store_generation() < recovered.generation {
+        let header = FileHeader {
+            generation: recovered.generation,
+            ..last.header
+        };
+        write_store(disk, &header)?;
+    }
+    Ok(())
+}
+
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Calls `take` with the file's bytes from `from` to `to`, a chunk at a time.
+fn for_each_chunk(
+    file: &Opened,
+    from: u64,
+    to: u64,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
+    let mut at = from;
+    let mut chunk = Vec::new();
+    while at < to {
+        let bytes = (to - at).min(CHUNK_BYTES);
+        chunk.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
+        file.file
+            .read_exact_at(at, &mut chunk)
+            .map_err(failed("read", file.name))?;
+        take(at, &chunk)?;
+        at += bytes;
+    }
+    Ok(())
+}
+
+/// Writes what may not last yet once more, as it is. The next segment will say that it lasts;
+/// but if a sync of the process before this one failed, the kernel takes its pages for clean and
+/// the next sync would say that all is well without writing them.
+fn rewrite(last: &Opened, scanned: &Scanned) -> Result<(), JournalError> {
+    for_each_chunk(last, scanned.unsynced_from, scanned.end, |at, chunk| {
+        last.file
+            .write_all_at(at, &mut [IoSlice::new(chunk)])
+            .map_err(failed("write", last.name))
+    })
+}
+
+/// Copies the torn bytes to a file of their own.
+fn set_aside(disk: &dyn Disk, last: &Opened, scanned: &Scanned) -> Result<(), JournalError> {
+    let temporary = last.name.torn_temporary(scanned.next_seq);
+    let copy = create_temporary(disk, &temporary)?;
+    for_each_chunk(last, scanned.end, scanned.torn_end, |at, chunk| {
+        copy.write_all_at(at - scanned.end, &mut [IoSlice::new(chunk)])
+            .map_err(failed("write", &temporary))
+    })?;
+    copy.sync_all().map_err(failed("sync", &temporary))?;
+    publish(disk, &temporary, &last.name.torn(scanned.next_seq))
+}
+
+/// Begins the segment that this process writes.
+pub(super) fn go_on(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    found: &Found,
+    (snapshot, last): (&Opened, &Opened),
+    scanned: &Scanned,
+    recovered: &Recovered,
+) -> Result<Journal, JournalError> {
+    let header = FileHeader {
+        kind: FileKind::Segment,
+        log_id: snapshot.header.log_id,
+        generation: last.header.generation.max(snapshot.header.generation),
+        number: found.last_number() + 1,
+        base_seq: scanned.next_seq,
+        time: recovered.newest_time,
+        chain: scanned.prev_crc,
+        fresh: false,
+    };
+    let new = NewSegment::create(&*disk, header, 0, options.allocate_bytes)?;
+    new.publish(&*disk)?;
+    let mut kept: BTreeMap<Name, Kept> = found.kept(snapshot.header.generation);
+    if let Some(kept) = kept.get_mut(&last.name) {
+        kept.bytes = scanned.end;
+    }
+    let mut active = Active {
+        file: Arc::clone(&last.file),
+        number: last.header.number,
+        generation: last.header.generation,
+        seed: 0,
+        offset: 0,
+        allocated: 0,
+        step_bytes: options.allocate_bytes,
+        prev_crc: scanned.prev_crc,
+        newest: recovered.newest_time,
+        spare: Part::default(),
+        header: Vec::new(),
+        unsynced_ms: 0,
+        syncing_ms: 0,
+        failed: None,
+        last_number: found.last_number(),
+        store_generation: recovered.generation.max(found.store_generation()),
+        kept: Vec::new(),
+        snapshot: SnapshotInfo {
+            number: snapshot.header.number,
+            bytes: snapshot.len,
+            time: snapshot.header.time,
+            seq: snapshot.header.base_seq,
+        },
+    };
+    active.switch(new);
+    active.kept = kept.into_values().collect();
+    start(disk, options, header, active)
+}
+
+fn start(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    header: FileHeader,
+    active: Active,
+) -> Result<Journal, JournalError> {
+    let before = header.base_seq - 1;
+    let background = options.background;
+    let shared = Arc::new(Shared {
+        disk,
+        options,
+        log_id: header.log_id,
+        sync: Mutex::new(()),
+        room: AtomicI64::new(active.capacity()),
+        active: Mutex::new(active),
+        buffer: Mutex::new(Buffer::new(header.base_seq)),
+        appended: AtomicU64::new(before),
+        written: AtomicU64::new(before),
+        synced: AtomicU64::new(before),
+        oldest_ms: AtomicU64::new(0),
+        health: AtomicU8::new(WELL),
+        start: Tick::now(),
+        signal: Mutex::new(Signal::default()),
+        wake: Condvar::new(),
+        wakers: Mutex::new(Vec::new()),
+        work: AtomicU64::new(0),
+        snapshot_running: AtomicBool::new(false),
+        syncs: AtomicU64::new(0),
+        errors: AtomicU64::new(0),
+    });
+    let thread = if background {
+        let spawned = Journal::spawn(&shared);
+        Some(spawned.map_err(failed("start", "the sync thread"))?)
+    } else {
+        None
+    };
+    Ok(Journal {
+        shared,
+        thread: Mutex::new(thread),
+    })
+}

@@ -1,0 +1,198 @@
+//! One file read batch by batch, as it is: nothing here decides and nothing edits.
+//!
+//! Invariant: a batch is shown only if its header, its place in the chain, its sequence number
+//! and its payload are those that were written. Recovery reads with this, and a snapshot that
+//! was just written is read back with it.
+
+use std::io;
+
+use super::disk::DiskFile;
+use super::record::{
+    BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader,
+    FileKind, batch_seed,
+};
+use crate::limits::BATCH_BYTES_MAX;
+
+/// What is next in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A batch of records; its payload is [`BatchReader::payload`].
+    Batch(BatchHeader),
+    /// The End batch, and nothing but zeros after it.
+    End,
+    /// The end of what was written: of the file, or zeros from here on.
+    Clean,
+    /// Bytes that are not the next batch.
+    Damaged(&'static str),
+}
+
+/// A file and how far it has been read.
+pub(super) struct BatchReader<'a> {
+    file: &'a dyn DiskFile,
+    kind: BatchKind,
+    seed: u32,
+    len: u64,
+    offset: u64,
+    prev_crc: u32,
+    next_seq: u64,
+    payload: Vec<u8>,
+}
+
+impl<'a> BatchReader<'a> {
+    /// Reads what follows `header` in a file of `len` bytes.
+    pub(super) fn new(file: &'a dyn DiskFile, header: &FileHeader, len: u64) -> Self {
+        let (kind, next_seq) = match header.kind {
+            FileKind::Segment | FileKind::Store => (BatchKind::Records, header.base_seq),
+            FileKind::Snapshot => (BatchKind::Snapshot, 0),
+        };
+        Self {
+            file,
+            kind,
+            seed: batch_seed(&header.log_id, header.number),
+            len,
+            offset: FILE_HEADER_BYTES as u64,
+            prev_crc: header.crc(),
+            next_seq,
+            payload: Vec::new(),
+        }
+    }
+
+    /// Where the next batch begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The header CRC of the last batch, or of the file header.
+    pub(super) fn prev_crc(&self) -> u32 {
+        self.prev_crc
+    }
+
+    /// The sequence number that comes next.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The payload of the last [`Step::Batch`].
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Reads on. After anything but [`Step::Batch`] the answer stays.
+    pub(super) fn step(&mut self) -> io::Result<Step> {
+        let left = self.len.saturating_sub(self.offset);
+        let mut bytes = [0; BATCH_HEADER_BYTES];
+        let header_bytes = BATCH_HEADER_BYTES as u64;
+        if left >= header_bytes {
+            self.file.read_exact_at(self.offset, &mut bytes)?;
+        }
+        let Some((header, crc)) = BatchHeader::decode(&bytes, self.seed) else {
+            let rest = last_byte(self.file, self.offset, self.len)?;
+            return Ok(match rest {
+                None => Step::Clean,
+                Some(_) if left < header_bytes => Step::Damaged("a batch header is cut short"),
+                Some(_) => Step::Damaged("a batch header is missing or its checksum is wrong"),
+            });
+        };
+        if header.prev_crc != self.prev_crc || header.first_seq != self.next_seq {
+            return Ok(Step::Damaged("a batch does not follow the one before it"));
+        }
+        if header.kind == BatchKind::End {
+            let after = last_byte(self.file, self.offset + header_bytes, self.len)?;
+            if after.is_some() {
+                return Ok(Step::Damaged("the file goes on after its end"));
+            }
+            self.prev_crc = crc;
+            return Ok(Step::End);
+        }
+        let payload_bytes = u64::from(header.len);
+        if header.kind != self.kind || payload_bytes > BATCH_BYTES_MAX as u64 {
+            return Ok(Step::Damaged(
+                "a batch of a kind or size that cannot be here",
+            ));
+        }
+        if payload_bytes > left - header_bytes {
+            return Ok(Step::Damaged("a batch is cut short"));
+        }
+        self.payload.resize(header.len as usize, 0);
+        self.file
+            .read_exact_at(self.offset + header_bytes, &mut self.payload)?;
+        if crc32c::crc32c(&self.payload) != header.payload_crc {
+            return Ok(Step::Damaged("the checksum of a batch's records is wrong"));
+        }
+        self.offset += header_bytes + payload_bytes;
+        self.prev_crc = crc;
+        self.next_seq = header.next_seq();
+        Ok(Step::Batch(header))
+    }
+
+    /// What the rest of the file, from the first damage on, attests.
+    pub(super) fn attested(&self) -> io::Result<Attested> {
+        attested(self.file, self.seed, self.offset, self.len)
+    }
+
+    /// Where the bytes end that are not zeros.
+    pub(super) fn rest_end(&self) -> io::Result<u64> {
+        Ok(last_byte(self.file, self.offset, self.len)?.map_or(self.offset, |last| last + 1))
+    }
+}
+
+/// What valid batch headers after a damage say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attested {
+    /// Every record up to this one had been synced.
+    pub(super) upto: u64,
+    /// The file had been closed.
+    pub(super) ended: bool,
+}
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Calls `see` with the file's bytes from `from` to `to`, a chunk at a time, each with up to
+/// `overlap` bytes of the next one.
+fn for_each_chunk(
+    file: &dyn DiskFile,
+    mut from: u64,
+    to: u64,
+    overlap: usize,
+    mut see: impl FnMut(u64, &[u8]),
+) -> io::Result<()> {
+    let mut chunk = Vec::new();
+    while from < to {
+        let left = usize::try_from(to - from).unwrap_or(usize::MAX);
+        chunk.resize(left.min(CHUNK_BYTES + overlap), 0);
+        file.read_exact_at(from, &mut chunk)?;
+        see(from, &chunk);
+        from += CHUNK_BYTES as u64;
+    }
+    Ok(())
+}
+
+/// The position of the last byte that is not zero.
+fn last_byte(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<Option<u64>> {
+    let mut last = None;
+    for_each_chunk(file, from, to, 0, |at, chunk| {
+        if let Some(position) = chunk.iter().rposition(|byte| *byte != 0) {
+            last = Some(at + position as u64);
+        }
+    })?;
+    Ok(last)
+}
+
+fn attested(file: &dyn DiskFile, seed: u32, from: u64, to: u64) -> io::Result<Attested> {
+    let mut attested = Attested::default();
+    for_each_chunk(file, from, to, BATCH_HEADER_BYTES, |_, chunk| {
+        for at in memchr::memmem::find_iter(chunk, &BATCH_MAGIC) {
+            let bytes = chunk.get(at..).unwrap_or_default();
+            let Some((header, _)) = BatchHeader::decode(bytes, seed) else {
+                continue;
+            };
+            let upto = match header.kind {
+                BatchKind::End => header.first_seq.saturating_sub(1),
+                BatchKind::Records | BatchKind::Snapshot => header.synced_upto,
+            };
+            attested.ended |= header.kind == BatchKind::End;
+            attested.upto = attested.upto.max(upto);
+        }
+    })?;
+    Ok(attested)
+}

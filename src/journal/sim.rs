@@ -1,0 +1,540 @@
+//! A simulated disk, for tests: it knows what would be left after a power loss.
+//!
+//! Every file has a content that is read and one that lasts; writes that were not synced are
+//! kept one by one, and so are changes of the directory. [`SimDisk::crash`] gives the disk that
+//! a power loss could leave, [`SimDisk::kill`] the one that the end of the process leaves.
+//! Calls are counted, and any of them can be made to fail. Invariant: the same calls and the
+//! same seed give the same disk. Tests use it, and nothing else does.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use super::disk::{Disk, DiskFile, Identity};
+
+/// What happens to what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// All of it is gone.
+    DropAll,
+    /// All of it is there.
+    KeepAll,
+    /// Of writes, some sectors of 512 bytes are there; of sizes and names, some.
+    Sectors,
+    /// As `Sectors`, but the sectors that are not there hold noise.
+    Garbage,
+    /// Contents are there, but files are as long as they were.
+    OldSize,
+}
+
+impl Crash {
+    /// Every way.
+    pub const ALL: [Self; 5] = [
+        Self::DropAll,
+        Self::KeepAll,
+        Self::Sectors,
+        Self::Garbage,
+        Self::OldSize,
+    ];
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// With `EIO`.
+    Io,
+    /// With `ENOSPC`.
+    Full,
+    /// A write writes half of its bytes and fails with `ENOSPC`; other calls fail with `EIO`.
+    Short,
+}
+
+/// A simulated disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Arc<Mutex<State>>);
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    files: BTreeMap<u64, Content>,
+    next_inode: u64,
+    names: BTreeMap<String, u64>,
+    lasting_names: BTreeMap<String, u64>,
+    name_edits: Vec<NameEdit>,
+    calls: u64,
+    syncs: u64,
+    faults: Option<Faults>,
+    capacity: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Faults {
+    first: u64,
+    forever: bool,
+    fault: Fault,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    lasting: Vec<u8>,
+    edits: Vec<Edit>,
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Clone, Debug)]
+enum NameEdit {
+    Set(String, u64),
+    Rename(String, String, u64),
+    Remove(String),
+}
+
+impl NameEdit {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Set(name, inode) => {
+                names.insert(name.clone(), *inode);
+            }
+            Self::Rename(from, to, inode) => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+const SECTOR_BYTES: usize = 512;
+
+/// Splitmix64: small, and the same everywhere.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+}
+
+fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    if let Some(place) = content.get_mut(offset..end) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+impl Content {
+    fn edit(&mut self, edit: Edit) {
+        match &edit {
+            Edit::Write(offset, bytes) => write_into(&mut self.live, *offset, bytes),
+            Edit::Length(len) => self.live.resize(*len, 0),
+        }
+        self.edits.push(edit);
+    }
+
+    fn sync(&mut self) {
+        for edit in self.edits.drain(..) {
+            match edit {
+                Edit::Write(offset, bytes) => write_into(&mut self.lasting, offset, &bytes),
+                Edit::Length(len) => self.lasting.resize(len, 0),
+            }
+        }
+    }
+
+    fn after(&self, crash: Crash, random: &mut Random) -> Vec<u8> {
+        match crash {
+            Crash::DropAll => self.lasting.clone(),
+            Crash::KeepAll => self.live.clone(),
+            Crash::OldSize => {
+                let mut content = self.live.clone();
+                content.resize(self.lasting.len(), 0);
+                content
+            }
+            Crash::Sectors | Crash::Garbage => {
+                let mut content = self.lasting.clone();
+                for edit in &self.edits {
+                    match edit {
+                        Edit::Write(offset, bytes) => {
+                            write_some(&mut content, *offset, bytes, crash, random);
+                        }
+                        Edit::Length(len) if random.coin() => content.resize(*len, 0),
+                        Edit::Length(_) => {}
+                    }
+                }
+                content
+            }
+        }
+    }
+}
+
+fn write_some(
+    content: &mut Vec<u8>,
+    mut offset: usize,
+    mut bytes: &[u8],
+    crash: Crash,
+    random: &mut Random,
+) {
+    while !bytes.is_empty() {
+        let in_sector = SECTOR_BYTES - offset % SECTOR_BYTES;
+        let (part, rest) = bytes.split_at_checked(in_sector).unwrap_or((bytes, &[]));
+        if random.coin() {
+            write_into(content, offset, part);
+        } else if crash == Crash::Garbage {
+            let noise: Vec<u8> = part
+                .iter()
+                .map(|_| random.next().to_le_bytes()[0])
+                .collect();
+            write_into(content, offset, &noise);
+        }
+        offset += part.len();
+        bytes = rest;
+    }
+}
+
+impl State {
+    /// Counts a call and says how it fails, if it does.
+    fn call(&mut self) -> Option<Fault> {
+        self.calls += 1;
+        self.faults
+            .filter(|faults| {
+                self.calls == faults.first || faults.forever && self.calls > faults.first
+            })
+            .map(|faults| faults.fault)
+    }
+
+    fn checked_call(&mut self) -> io::Result<()> {
+        match self.call() {
+            None => Ok(()),
+            Some(Fault::Full) => Err(Errno::NOSPC.into()),
+            Some(Fault::Io | Fault::Short) => Err(Errno::IO.into()),
+        }
+    }
+
+    fn content(&mut self, inode: u64) -> io::Result<&mut Content> {
+        self.files.get_mut(&inode).ok_or_else(|| Errno::BADF.into())
+    }
+
+    fn inode(&self, name: &str) -> io::Result<u64> {
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| Errno::NOENT.into())
+    }
+
+    fn edit_name(&mut self, edit: NameEdit) {
+        edit.apply(&mut self.names);
+        self.name_edits.push(edit);
+    }
+
+    fn check_space(&self, inode: u64, end: usize) -> io::Result<()> {
+        let used: usize = self
+            .names
+            .values()
+            .filter(|other| **other != inode)
+            .filter_map(|other| self.files.get(other))
+            .map(|content| content.live.len())
+            .sum();
+        match self.capacity {
+            Some(capacity) if (used + end) as u64 > capacity => Err(Errno::NOSPC.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.0.lock().calls
+    }
+
+    /// How many syncs of files there were, also failed ones.
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
+    }
+
+    /// Makes the call of that number (the first is 1) fail, and all later ones if `forever`.
+    pub fn fail(&self, first: u64, forever: bool, fault: Fault) {
+        self.0.lock().faults = Some(Faults {
+            first,
+            forever,
+            fault,
+        });
+    }
+
+    /// No call fails any more.
+    pub fn heal(&self) {
+        self.0.lock().faults = None;
+    }
+
+    /// Bounds the sum of all files; `None` is no bound.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.0.lock().capacity = bytes;
+    }
+
+    /// A disk that a power loss now could leave.
+    #[must_use]
+    pub fn crash(&self, crash: Crash, seed: u64) -> Self {
+        let state = self.0.lock();
+        let mut random = Random(seed);
+        let mut names = state.lasting_names.clone();
+        match crash {
+            Crash::DropAll => {}
+            Crash::KeepAll | Crash::OldSize => names.clone_from(&state.names),
+            Crash::Sectors | Crash::Garbage => {
+                for edit in &state.name_edits {
+                    if random.coin() {
+                        edit.apply(&mut names);
+                    }
+                }
+            }
+        }
+        let files = state.files.iter().map(|(inode, content)| {
+            let bytes = content.after(crash, &mut random);
+            (
+                *inode,
+                Content {
+                    live: bytes.clone(),
+                    lasting: bytes,
+                    edits: Vec::new(),
+                },
+            )
+        });
+        Self(Arc::new(Mutex::new(State {
+            files: files.collect(),
+            next_inode: state.next_inode,
+            lasting_names: names.clone(),
+            names,
+            ..State::default()
+        })))
+    }
+
+    /// The disk as the next process finds it after the end of this one: nothing is lost, and
+    /// nothing more lasts than did.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        let mut state = self.0.lock().clone();
+        state.faults = None;
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// A file's content.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut state = self.0.lock();
+        let inode = state.inode(name)?;
+        Ok(state.content(inode)?.live.clone())
+    }
+
+    /// Puts a file there, as if by another program; it lasts.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.0.lock();
+        state.next_inode += 1;
+        let inode = state.next_inode;
+        let content = Content {
+            live: bytes.to_vec(),
+            lasting: bytes.to_vec(),
+            edits: Vec::new(),
+        };
+        state.files.insert(inode, content);
+        state.names.insert(name.to_owned(), inode);
+        state.lasting_names.insert(name.to_owned(), inode);
+    }
+
+    /// Takes a name away, as if by another program; the file stays for those that have it open.
+    pub fn unlink(&self, name: &str) {
+        let mut state = self.0.lock();
+        state.names.remove(name);
+        state.lasting_names.remove(name);
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        let inode = state.inode(name)?;
+        Ok(Box::new(SimFile {
+            disk: self.clone(),
+            inode,
+        }))
+    }
+
+    fn create_new(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        if state.names.contains_key(name) {
+            return Err(Errno::EXIST.into());
+        }
+        state.next_inode += 1;
+        let inode = state.next_inode;
+        state.files.insert(inode, Content::default());
+        state.edit_name(NameEdit::Set(name.to_owned(), inode));
+        Ok(Box::new(SimFile {
+            disk: self.clone(),
+            inode,
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        let inode = state.inode(from)?;
+        state.edit_name(NameEdit::Rename(from.to_owned(), to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        state.inode(name)?;
+        state.edit_name(NameEdit::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        state.name_edits.clear();
+        state.lasting_names = state.names.clone();
+        Ok(())
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        let inode = state.names.get(name);
+        Ok(inode.map(|inode| Identity {
+            device: 0,
+            inode: *inode,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+}
+
+impl SimFile {
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.syncs += 1;
+        if let Err(error) = state.checked_call() {
+            // As the kernel does: what was to be written is clean now, and may never last.
+            state.content(self.inode)?.edits.clear();
+            return Err(error);
+        }
+        state.content(self.inode)?.sync();
+        Ok(())
+    }
+}
+
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+impl DiskFile for SimFile {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity {
+            device: 0,
+            inode: self.inode,
+        })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.0.lock();
+        state.checked_call()?;
+        Ok(state.content(self.inode)?.live.len() as u64)
+    }
+
+    fn read_exact_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.checked_call()?;
+        let from = place(offset);
+        let live = &state.content(self.inode)?.live;
+        let found = live.get(from..from.saturating_add(bytes.len()));
+        bytes.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_all_at(&self, offset: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut bytes: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        let mut state = self.disk.0.lock();
+        let result = match state.call() {
+            None => {
+                state.check_space(self.inode, place(offset) + bytes.len())?;
+                Ok(())
+            }
+            Some(Fault::Short) => {
+                bytes.truncate(bytes.len() / 2);
+                Err(Errno::NOSPC.into())
+            }
+            Some(Fault::Full) => return Err(Errno::NOSPC.into()),
+            Some(Fault::Io) => return Err(Errno::IO.into()),
+        };
+        let edit = Edit::Write(place(offset), bytes);
+        state.content(self.inode)?.edit(edit);
+        result
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.checked_call()?;
+        let end = place(offset.saturating_add(len));
+        state.check_space(self.inode, end)?;
+        let content = state.content(self.inode)?;
+        if content.live.len() < end {
+            content.edit(Edit::Length(end));
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        state.checked_call()?;
+        state.content(self.inode)?.edit(Edit::Length(place(len)));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
+    }
+}

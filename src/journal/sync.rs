@@ -1,0 +1,215 @@
+//! Syncs: the thread that does them, and what replies wait for.
+//!
+//! Invariant: one sync at a time, under the sync lock, and never one of a segment that has
+//! failed. A sync covers what was written when it began; `synced` says no more than that.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use super::writer::{Active, Shared, WELL, Waker};
+use super::{Failed, Fsync, Journal, JournalError};
+
+/// What the sync thread is told.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    /// Something is to be synced, or the segment is full.
+    work: bool,
+    /// The storage has failed: wake those who wait.
+    failed: bool,
+    stop: bool,
+}
+
+enum Task {
+    Sync,
+    Wake,
+    Stop,
+}
+
+impl Shared {
+    /// After a write: remembers its age and tells the thread what it should know.
+    pub(super) fn note_write(&self, active: &mut Active) {
+        let first = active.unsynced_ms == 0;
+        if first {
+            active.unsynced_ms = self.now_ms();
+            if active.syncing_ms == 0 {
+                self.oldest_ms.store(active.unsynced_ms, Release);
+            }
+        }
+        let full = active.offset >= self.options.segment_bytes;
+        let due = match self.options.fsync {
+            Fsync::Always => true,
+            Fsync::EverySec => first,
+            Fsync::Never => false,
+        };
+        if due || full {
+            self.signal.lock().work = true;
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn signal_failure(&self) {
+        self.signal.lock().failed = true;
+        self.wake.notify_one();
+    }
+
+    /// Syncs what is written and not synced. The caller holds the sync lock.
+    pub(super) fn sync_locked(&self, _sync: &MutexGuard<'_, ()>) -> Result<(), Failed> {
+        let (file, upto) = {
+            let mut active = self.active.lock();
+            if self.health.load(Acquire) != WELL {
+                return Err(Failed);
+            }
+            let upto = self.written.load(Acquire);
+            if self.synced.load(Acquire) >= upto {
+                return Ok(());
+            }
+            active.syncing_ms = active.unsynced_ms;
+            active.unsynced_ms = 0;
+            (Arc::clone(&active.file), upto)
+        };
+        let result = file.sync_data();
+        let mut active = self.active.lock();
+        match result {
+            Ok(()) => {
+                active.syncing_ms = 0;
+                self.oldest_ms.store(active.unsynced_ms, Release);
+                self.synced.fetch_max(upto, AcqRel);
+                self.syncs.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                let reason = format!("syncing {}: {error}", active.name());
+                self.fail(&mut active, reason);
+                Err(Failed)
+            }
+        }
+    }
+
+    /// Writes and syncs everything.
+    pub(super) fn sync_now(&self) -> Result<(), Failed> {
+        let result = self
+            .flush()
+            .and_then(|()| self.sync_locked(&self.sync.lock()));
+        self.call_wakers();
+        result
+    }
+
+    pub(super) fn call_wakers(&self) {
+        let wakers = self.wakers.lock().clone();
+        for waker in wakers {
+            waker();
+        }
+    }
+
+    fn next_task(&self) -> Task {
+        let mut signal = self.signal.lock();
+        loop {
+            if signal.stop {
+                return Task::Stop;
+            }
+            if std::mem::take(&mut signal.failed) {
+                return Task::Wake;
+            }
+            let oldest = self.oldest_ms.load(Acquire);
+            if self.options.fsync == Fsync::EverySec && oldest != 0 {
+                let due = oldest.saturating_add(self.options.sync_after_ms);
+                let wait = due.saturating_sub(self.now_ms());
+                if wait == 0 {
+                    return Task::Sync;
+                }
+                self.wake.wait_for(&mut signal, Duration::from_millis(wait));
+                continue;
+            }
+            if std::mem::take(&mut signal.work) {
+                return Task::Sync;
+            }
+            self.wake.wait(&mut signal);
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            match self.next_task() {
+                Task::Stop => return,
+                Task::Wake => {}
+                Task::Sync => self.work_once(),
+            }
+            self.call_wakers();
+        }
+    }
+
+    fn work_once(&self) {
+        let sync = self.sync.lock();
+        // A failure is kept in the state; here it only means that there is nothing to do.
+        if self.options.fsync != Fsync::Never && self.sync_locked(&sync).is_err() {
+            return;
+        }
+        let full = self.active.lock().offset >= self.options.segment_bytes;
+        if full && let Err(error) = self.rotate_locked(&sync, None) {
+            tracing::warn!("the journal goes on in its old segment: {error}");
+        }
+    }
+}
+
+impl Journal {
+    /// The age of the oldest write that is not synced; 0 if there is none.
+    pub(super) fn oldest_age_ms(&self) -> u64 {
+        match self.shared.oldest_ms.load(Acquire) {
+            0 => 0,
+            oldest => self.shared.now_ms().saturating_sub(oldest),
+        }
+    }
+
+    /// Replies of writes must wait until their record is [`Journal::synced`].
+    pub fn holds_writes(&self) -> bool {
+        match self.shared.options.fsync {
+            Fsync::Always => true,
+            Fsync::EverySec => self.oldest_age_ms() >= self.shared.options.hold_after_ms,
+            Fsync::Never => false,
+        }
+    }
+
+    /// Replies of reads must wait until what they show is [`Journal::synced`].
+    pub fn holds_reads(&self) -> bool {
+        self.shared.options.fsync == Fsync::Always
+    }
+
+    /// Calls `waker` after each sync and when the storage fails, in the sync thread and without
+    /// a lock of the journal.
+    pub fn subscribe(&self, waker: Waker) {
+        self.shared.wakers.lock().push(waker);
+    }
+
+    /// Writes and syncs everything that is in the buffer, now.
+    pub fn sync_now(&self) -> Result<(), Failed> {
+        self.shared.sync_now()
+    }
+
+    /// Closes the segment and begins the next one.
+    pub fn rotate(&self) -> Result<(), JournalError> {
+        self.shared.rotate_locked(&self.shared.sync.lock(), None)
+    }
+
+    /// Starts the sync thread.
+    pub(super) fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+        let shared = Arc::clone(shared);
+        std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || shared.run())
+    }
+
+    pub(super) fn stop_thread(&self) {
+        let thread = self.thread.lock().take();
+        self.shared.signal.lock().stop = true;
+        self.shared.wake.notify_all();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the sync thread has panicked");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Calls that fail, full disks, and what heals them.
+
+use super::*;
+use crate::journal::Refused;
+use crate::journal::sim::{Crash, Fault};
+
+/// Works on whatever fails, as the engine would, and answers how far `synced` came.
+fn work(store: &mut Store) -> u64 {
+    let mut synced = 0;
+    for round in 0..12 {
+        for _ in 0..3 {
+            store.turn();
+        }
+        let _ = store.journal.flush();
+        let _ = store.journal.sync_now();
+        synced = synced.max(store.journal.synced());
+        if round == 5 || store.journal.failed().is_some() {
+            let _ = store.snapshot(false);
+        }
+        if round == 8 {
+            let _ = store.journal.rotate();
+        }
+        synced = synced.max(store.journal.synced());
+    }
+    synced
+}
+
+#[test]
+fn a_call_that_fails_once_is_survived_and_healed() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    let opened = disk.calls();
+    work(&mut store);
+    let calls = disk.calls();
+    for fault in [Fault::Io, Fault::Full, Fault::Short] {
+        for call in opened + 1..=calls {
+            let what = format!("call {call} {fault:?}");
+            let disk = SimDisk::new();
+            let mut store = Store::open(&disk).unwrap();
+            disk.fail(call, false, fault);
+            let synced = work(&mut store);
+            // What was synced is there at any moment.
+            let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
+            assert!(lost.log.0.len() as u64 >= synced, "{what}");
+            assert!(store.log.0.starts_with(&lost.log.0), "{what}");
+            // A snapshot heals whatever happened, and then all of memory is on disk.
+            disk.heal();
+            if store.journal.failed().is_some() {
+                assert!(store.journal.reserve(1).is_err(), "{what}");
+                store.snapshot(false).unwrap();
+            }
+            assert_eq!(store.journal.failed(), None, "{what}");
+            assert!(store.turns(5), "{what}");
+            store.journal.sync_now().unwrap();
+            store.assert_no_room_is_lost();
+            let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
+            assert_eq!(lost.log, store.log, "{what}");
+        }
+    }
+}
+
+#[test]
+fn calls_that_fail_for_ever_end_in_refused_writes_and_no_loss() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    let opened = disk.calls();
+    work(&mut store);
+    let calls = disk.calls();
+    for fault in [Fault::Io, Fault::Full, Fault::Short] {
+        for call in opened + 1..=calls {
+            let what = format!("call {call} {fault:?}");
+            let disk = SimDisk::new();
+            let mut store = Store::open(&disk).unwrap();
+            disk.fail(call, true, fault);
+            let synced = work(&mut store);
+            let _ = store.journal.close();
+            for lost in [disk.crash(Crash::DropAll, 0), disk.kill()] {
+                let lost = Store::open(&lost).unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert!(lost.log.0.len() as u64 >= synced, "{what}");
+                assert!(store.log.0.starts_with(&lost.log.0), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn opening_on_a_disk_that_fails_is_an_error_and_changes_no_state() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(30));
+    let log = store.log.clone();
+    let disk = disk.kill();
+    let probe = disk.kill();
+    let before = probe.calls();
+    Store::open(&probe).unwrap();
+    for call in before + 1..=probe.calls() {
+        for fault in [Fault::Io, Fault::Full, Fault::Short] {
+            let disk = disk.kill();
+            disk.fail(call, false, fault);
+            drop(Store::open(&disk));
+            assert_eq!(
+                Store::open(&disk.kill()).unwrap().log,
+                log,
+                "call {call} {fault:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_is_not_tried_again() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(5));
+    store.journal.sync_now().unwrap();
+    let room = store.journal.reserve(100).unwrap();
+    assert!(store.turns(5));
+    disk.fail(disk.calls() + 1, false, Fault::Io);
+    assert!(store.journal.sync_now().is_err());
+    let syncs = disk.syncs();
+    assert!(!store.turn());
+    assert_eq!(store.journal.reserve(1).unwrap_err(), Refused::Failed);
+    assert!(store.journal.sync_now().is_err() && store.journal.rotate().is_err());
+    assert!(matches!(
+        store.journal.close(),
+        Err(JournalError::Failed { .. })
+    ));
+    assert_eq!(disk.syncs(), syncs);
+    assert!(store.journal.needs_snapshot() && store.journal.stats().failed.is_some());
+    // Room from before the failure is still good for an append, which is in memory only.
+    let change = Change::Flush { at: None };
+    let seq = store.journal.append(Time(1), &change, room);
+    store.log.0.push(line(seq, Time(1), &change));
+    assert!(store.journal.flush().is_err());
+    assert_eq!((store.journal.synced(), seq), (5, 11));
+
+    store.snapshot(false).unwrap();
+    assert!(store.journal.flush().is_ok() && !store.journal.needs_snapshot());
+    assert!(store.turns(5));
+    store.journal.sync_now().unwrap();
+    store.assert_no_room_is_lost();
+    let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
+    assert_eq!((lost.recovered.entries, lost.log), (11, store.log.clone()));
+}
+
+#[test]
+fn a_record_that_comes_while_the_storage_is_healed_is_kept() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(5));
+    let room = store.journal.reserve(100).unwrap();
+    disk.fail(disk.calls() + 1, false, Fault::Io);
+    assert!(store.journal.sync_now().is_err());
+    let mut writer = store.journal.begin_snapshot(false).unwrap();
+    writer.cut(Time(1)).unwrap();
+    for line in &store.log.0 {
+        let value = Value::Data(Blob::unnamed(line.as_bytes()));
+        let key = Key::Typed(TypedKey { prefix: 9, id: 9 });
+        let entry = Entry {
+            value,
+            flags: 0,
+            expires: Expiry::NEVER,
+            cas: 1,
+        };
+        writer.entry(key, &entry).unwrap();
+    }
+    let change = Change::Flush { at: None };
+    let seq = store.journal.append(Time(1), &change, room);
+    store.log.0.push(line(seq, Time(1), &change));
+    writer.finish().unwrap();
+    store.journal.sync_now().unwrap();
+    store.assert_no_room_is_lost();
+    let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
+    assert_eq!((lost.recovered.entries, lost.log), (5, store.log.clone()));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_space() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    disk.set_capacity(Some(1 << 20));
+    let value = vec![b'x'; 10_000];
+    let put = Change::Put {
+        key: Key::Named(b"k"),
+        value: Value::Data(Blob::named(b"k", &value)),
+        flags: 0,
+        expires: Expiry::NEVER,
+    };
+    let write = |store: &mut Store| {
+        let room = store.journal.reserve(room_bytes(1, 10_001))?;
+        let seq = store.journal.append(Time(1), &put, room);
+        store.log.0.push(line(seq, Time(1), &put));
+        store.journal.flush().unwrap();
+        Ok(())
+    };
+    let refused = loop {
+        if let Err(refused) = write(&mut store) {
+            break refused;
+        }
+    };
+    assert_eq!(refused, Refused::DiskFull);
+    assert_eq!(write(&mut store), Err(Refused::DiskFull));
+    // What could be promised was used up to the last record's size.
+    assert!(store.log.0.len() >= 100, "{}", store.log.0.len());
+    disk.set_capacity(Some(1 << 19));
+    assert!(
+        store.journal.rotate().is_err(),
+        "no space for the next segment"
+    );
+    disk.set_capacity(Some(4 << 20));
+    assert_eq!(write(&mut store), Ok(()));
+    store.journal.rotate().unwrap();
+    assert_eq!(write(&mut store), Ok(()));
+    store.assert_no_room_is_lost();
+    store.journal.close().unwrap();
+    assert_eq!(Store::open(&disk.kill()).unwrap().log, store.log);
+}

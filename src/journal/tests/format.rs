@@ -1,0 +1,274 @@
+//! The format, byte by byte, and decoding of any bytes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::codec::Reader;
+use crate::journal::decode::{self, Record};
+use crate::journal::encode::{Payload, prepare, put_change, put_entry};
+use crate::journal::record::{
+    BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed,
+};
+
+const BASE: Time = Time(1_000_000);
+
+fn bytes(payload: &Payload) -> Vec<u8> {
+    let bytes = payload.slices().collect::<Vec<_>>().concat();
+    assert_eq!(bytes.len(), payload.len());
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn encoded(time: Time, change: &Change<'_>) -> Vec<u8> {
+    let mut payload = Payload::default();
+    put_change(&mut payload, BASE, time, change, prepare(change));
+    bytes(&payload)
+}
+
+#[test]
+fn headers_are_these_bytes_for_ever() {
+    let header = FileHeader {
+        kind: FileKind::Segment,
+        log_id: *b"0123456789abcdef",
+        generation: 2,
+        number: 3,
+        base_seq: 4,
+        time: Time(5),
+        chain: 6,
+        fresh: true,
+    };
+    let file = header.encode();
+    assert_eq!(file.len(), FILE_HEADER_BYTES);
+    assert_eq!(
+        hex(&file),
+        "53544f524a524e4c010000000000000030313233343536373839616263646566\
+         0200000000000000030000000000000004000000000000000500000000000000\
+         06000000010000005f50dd87"
+    );
+    assert_eq!(FileHeader::decode(FileKind::Segment, &file), Ok(header));
+    assert!(FileHeader::decode(FileKind::Snapshot, &file).is_err());
+    let batch = BatchHeader {
+        kind: BatchKind::Records,
+        len: 7,
+        count: 8,
+        first_seq: 9,
+        synced_upto: 10,
+        time: Time(11),
+        prev_crc: 12,
+        payload_crc: 13,
+    };
+    let seed = batch_seed(&header.log_id, header.number);
+    let mut out = Vec::new();
+    let crc = batch.encode(seed, &mut out);
+    assert_eq!(out.len(), BATCH_HEADER_BYTES);
+    assert_eq!(
+        hex(&out),
+        "5354424101000000070000000800000009000000000000000a00000000000000\
+         0b000000000000000c0000000d000000BATCH_CRC"
+    );
+    assert_eq!(BatchHeader::decode(&out, seed), Some((batch, crc)));
+    assert_eq!(
+        BatchHeader::decode(&out, batch_seed(&header.log_id, 4)),
+        None
+    );
+}
+
+#[test]
+fn records_are_these_bytes_for_ever() {
+    let named = Key::Named(b"ab");
+    let typed = TypedKey { prefix: 2, id: 300 };
+    let expires = Expiry::at(Time(128));
+    let members = [(5, 0), (7, 9)].map(|(id, attribute)| Member { id, attribute });
+    let put = |key, value| Change::Put {
+        key,
+        value,
+        flags: 3,
+        expires,
+    };
+    let records = [
+        (
+            put(named, Value::Data(Blob::named(b"ab", b"xyz"))),
+            "010200026162038001040378797a",
+        ),
+        (
+            put(Key::Typed(typed), Value::Number(200)),
+            "010202ac0203800101c801",
+        ),
+        (
+            put(
+                Key::Typed(typed),
+                Value::Index(Arc::new(Index::from_members(members.to_vec()))),
+            ),
+            "010202ac0203800103020105020009",
+        ),
+        (Change::Remove { key: named }, "020200026162"),
+        (
+            Change::Expire {
+                key: named,
+                expires,
+            },
+            "0302000261628001",
+        ),
+        (
+            Change::Number {
+                key: Key::Typed(typed),
+                number: 1,
+            },
+            "040202ac0201",
+        ),
+        (
+            Change::Extend {
+                key: named,
+                side: Side::Front,
+                bytes: b"x",
+            },
+            "0502000261620178",
+        ),
+        (
+            Change::Extend {
+                key: named,
+                side: Side::Back,
+                bytes: b"x",
+            },
+            "0602000261620178",
+        ),
+        (
+            Change::Members {
+                key: typed,
+                create: Some((1, Expiry::NEVER)),
+                added: members[..1].into(),
+                removed: [6, 9][..].into(),
+            },
+            "070202ac020101000100050206 03",
+        ),
+        (
+            Change::FanOut {
+                index: typed,
+                target: 2,
+                delta: Delta {
+                    negative: true,
+                    amount: 1,
+                },
+            },
+            "080202ac02020101",
+        ),
+        (Change::Flush { at: None }, "0902"),
+        (
+            Change::Flush {
+                at: Some(Time(129)),
+            },
+            "0a028101",
+        ),
+        (Change::Types(some_types()), "0b020303030505020 0ffff030400"),
+        (
+            Change::Batch(vec![
+                Change::Remove { key: named },
+                Change::Flush { at: None },
+            ]),
+            "0c0202020002616209",
+        ),
+    ];
+    for (change, expected) in records {
+        let bytes = encoded(Time(BASE.0 + 1), &change);
+        assert_eq!(hex(&bytes), expected.replace(' ', ""), "{change:?}");
+        let back = decode::record(&mut Reader::new(&bytes), BASE);
+        assert_eq!(back, Ok((Time(BASE.0 + 1), Record::Change(change))));
+    }
+    let entry = Entry {
+        value: Value::Number(1),
+        flags: 2,
+        expires: Expiry::NEVER,
+        cas: 3,
+    };
+    let mut payload = Payload::default();
+    put_entry(&mut payload, Key::Typed(typed), &entry);
+    assert_eq!(hex(&bytes(&payload)), "0d0002ac02020003000000000000000101");
+    let bytes = bytes(&payload);
+    let back = decode::record(&mut Reader::new(&bytes), BASE);
+    assert_eq!(back, Ok((BASE, Record::Entry(Key::Typed(typed), entry))));
+}
+
+#[test]
+fn every_change_comes_back_and_fits_its_room() {
+    let mut random = Random(7);
+    for turn in 0..20_000 {
+        let change = some_change(turn, &mut random);
+        let time = Time(random.below(1 << 44));
+        let bytes = encoded(time, &change);
+        let mut reader = Reader::new(&bytes);
+        let (back_time, back) = decode::record(&mut reader, BASE).unwrap();
+        assert_eq!((back_time, back), (time, Record::Change(change)));
+        assert!(reader.is_empty());
+        for cut in 0..bytes.len() {
+            assert!(decode::record(&mut Reader::new(&bytes[..cut]), BASE).is_err());
+        }
+    }
+}
+
+#[test]
+fn what_is_prepared_is_the_same_bytes() {
+    let index: Vec<_> = (0..10_000)
+        .map(|id| Member {
+            id: id * 7,
+            attribute: id % 3,
+        })
+        .collect();
+    let long = vec![b'y'; 40_000];
+    let put = |value| Change::Put {
+        key: Key::Named(b"k"),
+        value,
+        flags: 0,
+        expires: Expiry::NEVER,
+    };
+    let changes = vec![
+        put(Value::Index(Arc::new(Index::from_members(index)))),
+        Change::Extend {
+            key: Key::Named(b"k"),
+            side: Side::Front,
+            bytes: &long,
+        },
+        put(Value::Data(Blob::named(b"k", &long))),
+    ];
+    for change in changes
+        .iter()
+        .cloned()
+        .chain([Change::Batch(changes.clone())])
+    {
+        let mut direct = Payload::default();
+        put_change(&mut direct, BASE, BASE, &change, None);
+        assert_eq!(bytes(&direct), encoded(BASE, &change));
+        let bytes = bytes(&direct);
+        let (_, back) = decode::record(&mut Reader::new(&bytes), BASE).unwrap();
+        assert_eq!(back, Record::Change(change));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn any_bytes_give_a_record_or_an_error(tag in 0u8..16, rest: Vec<u8>) {
+        let bytes = [&[tag][..], &rest].concat();
+        let mut reader = Reader::new(&bytes);
+        while !reader.is_empty() && decode::record(&mut reader, BASE).is_ok() {}
+    }
+
+    #[test]
+    fn records_with_a_changed_byte_give_a_record_or_an_error(
+        seed: u64, turn in 0u64..12, at: prop::sample::Index, byte: u8
+    ) {
+        let mut bytes = encoded(BASE, &some_change(turn, &mut Random(seed)));
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = decode::record(&mut Reader::new(&bytes), BASE);
+    }
+
+    #[test]
+    fn any_bytes_are_a_header_or_not(bytes: Vec<u8>, seed: u32) {
+        let _ = BatchHeader::decode(&bytes, seed);
+        let _ = FileHeader::decode(FileKind::Segment, &bytes);
+    }
+}

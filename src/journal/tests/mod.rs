@@ -1,0 +1,285 @@
+//! Tests of the journal as a whole, on the simulated disk unless they need threads or a lock.
+
+mod crash;
+mod damage;
+mod faults;
+mod format;
+mod life;
+
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::sim::SimDisk;
+use super::{Fsync, Journal, JournalError, Options, Recovered, Replay, ReplayError, room_bytes};
+use crate::clock::{Expiry, Time};
+use crate::command::change::{Change, Side};
+use crate::key::{Key, TypedKey};
+use crate::types::{Kind, TypeDef, TypeTable};
+use crate::value::{Blob, Delta, Entry, Index, Member, Value};
+
+/// The state of these tests: what came, in order, as text. A snapshot of it is its records as
+/// entries, so that what is in the snapshot and what came after it compare as one row.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(super) struct Log(pub(super) Vec<String>);
+
+impl Replay for Log {
+    fn entry(&mut self, _key: Key<'_>, entry: Entry) -> Result<(), ReplayError> {
+        let Value::Data(blob) = entry.value else {
+            return Err(ReplayError("not one of ours".to_owned()));
+        };
+        self.0
+            .push(String::from_utf8(blob.value().to_vec()).unwrap());
+        Ok(())
+    }
+
+    fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError> {
+        if seq != 0 {
+            self.0.push(line(seq, time, &change));
+            assert_eq!(
+                self.0.len() as u64,
+                seq,
+                "a record is missing or comes twice"
+            );
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, done_bytes: u64, total_bytes: u64) {
+        assert!(done_bytes <= total_bytes);
+    }
+}
+
+pub(super) fn line(seq: u64, time: Time, change: &Change<'_>) -> String {
+    format!("{seq} {} {change:?}", time.0)
+}
+
+/// Splitmix64.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % bound
+    }
+}
+
+const NAMES: [&[u8]; 3] = [b"a", b"session:17", b"\x00\xff"];
+const BYTES: &[u8] = b"some bytes that a value may have, more or less of them";
+
+fn some_bytes(random: &mut Random) -> &'static [u8] {
+    &BYTES[..random.below(BYTES.len() as u64) as usize]
+}
+
+fn some_key(random: &mut Random) -> Key<'static> {
+    match random.below(2) {
+        0 => Key::Named(NAMES[random.below(3) as usize]),
+        _ => Key::Typed(some_typed(random)),
+    }
+}
+
+fn some_typed(random: &mut Random) -> TypedKey {
+    let prefix = [1, 2, 5, u16::MAX][random.below(4) as usize];
+    let id = [0, 7, 300, u32::MAX][random.below(4) as usize];
+    TypedKey { prefix, id }
+}
+
+fn some_members(random: &mut Random) -> Vec<Member> {
+    let with_attributes = random.below(2) == 1;
+    let count = random.below(20);
+    (0..count)
+        .map(|at| Member {
+            id: (at * 1000 + random.below(1000)) as u32,
+            attribute: if with_attributes {
+                random.below(3) as u32
+            } else {
+                0
+            },
+        })
+        .collect()
+}
+
+fn some_expiry(random: &mut Random) -> Expiry {
+    match random.below(2) {
+        0 => Expiry::NEVER,
+        _ => Expiry::at(Time(random.below(1 << 45) + 1)),
+    }
+}
+
+fn some_put(random: &mut Random) -> Change<'static> {
+    let key = some_key(random);
+    let value = match (random.below(3), key) {
+        (0, Key::Typed(_)) => Value::Number(random.below(u64::MAX)),
+        (1, Key::Typed(_)) => Value::Index(Arc::new(Index::from_members(some_members(random)))),
+        (_, Key::Typed(_)) => Value::Data(Blob::unnamed(some_bytes(random))),
+        (_, Key::Named(name)) => Value::Data(Blob::named(name, some_bytes(random))),
+    };
+    let (flags, expires) = (random.below(1 << 32) as u32, some_expiry(random));
+    Change::Put {
+        key,
+        value,
+        flags,
+        expires,
+    }
+}
+
+pub(super) fn some_types() -> Arc<TypeTable> {
+    let row = |prefix, kind, target| TypeDef {
+        prefix,
+        kind,
+        target,
+    };
+    let rows = [
+        row(3, Kind::Index, Some(5)),
+        row(5, Kind::Counter64, None),
+        row(65535, Kind::Data, None),
+    ];
+    Arc::new(TypeTable::new(rows).unwrap())
+}
+
+/// Any change, of every kind in turn as `turn` goes on.
+pub(super) fn some_change(turn: u64, random: &mut Random) -> Change<'static> {
+    match turn % 12 {
+        0 => some_put(random),
+        1 => Change::Remove {
+            key: some_key(random),
+        },
+        2 => Change::Expire {
+            key: some_key(random),
+            expires: some_expiry(random),
+        },
+        3 => Change::Number {
+            key: some_key(random),
+            number: random.below(u64::MAX),
+        },
+        4 | 5 => Change::Extend {
+            key: some_key(random),
+            side: if turn % 12 == 4 {
+                Side::Front
+            } else {
+                Side::Back
+            },
+            bytes: some_bytes(random),
+        },
+        6 => Change::Members {
+            key: some_typed(random),
+            create: (random.below(2) == 1).then(|| (7, some_expiry(random))),
+            added: some_members(random).into(),
+            removed: some_members(random)
+                .iter()
+                .map(|member| member.id)
+                .collect(),
+        },
+        7 => Change::FanOut {
+            index: some_typed(random),
+            target: some_typed(random).prefix,
+            delta: Delta {
+                negative: random.below(2) == 1,
+                amount: random.below(1 << 33),
+            },
+        },
+        8 => Change::Flush { at: None },
+        9 => Change::Flush {
+            at: Some(Time(random.below(1 << 45))),
+        },
+        10 => Change::Types(some_types()),
+        _ => Change::Batch(vec![
+            some_put(random),
+            Change::Remove {
+                key: some_key(random),
+            },
+        ]),
+    }
+}
+
+pub(super) fn options(fsync: Fsync) -> Options {
+    Options {
+        fsync,
+        background: false,
+        allocate_bytes: 4096,
+        now: Time(1_700_000_000_000),
+        ..Options::default()
+    }
+}
+
+/// A journal and the state that its records made.
+pub(super) struct Store {
+    pub(super) journal: Journal,
+    pub(super) log: Log,
+    pub(super) recovered: Recovered,
+    pub(super) random: Random,
+}
+
+impl Store {
+    pub(super) fn open(disk: &SimDisk) -> Result<Self, JournalError> {
+        Self::open_with(Arc::new(disk.clone()), options(Fsync::Always))
+    }
+
+    pub(super) fn open_with(disk: Arc<dyn Disk>, options: Options) -> Result<Self, JournalError> {
+        let mut log = Log::default();
+        let (journal, recovered) = Journal::open(disk, options, &mut log)?;
+        assert_eq!(journal.appended(), log.0.len() as u64);
+        Ok(Self {
+            journal,
+            log,
+            recovered,
+            random: Random(1),
+        })
+    }
+
+    /// Appends a change; false if there was no room.
+    pub(super) fn change(&mut self, change: &Change<'_>) -> bool {
+        let Ok(room) = self.journal.reserve(room_bytes(3, 1000)) else {
+            return false;
+        };
+        let turn = self.log.0.len() as u64;
+        let time = Time(1_700_000_000_000 + turn * 100 - (turn % 3) * 50);
+        let seq = self.journal.append(time, change, room);
+        assert_eq!(seq, turn + 1);
+        self.log.0.push(line(seq, time, change));
+        true
+    }
+
+    /// Appends some change.
+    pub(super) fn turn(&mut self) -> bool {
+        let change = some_change(self.log.0.len() as u64, &mut self.random);
+        self.change(&change)
+    }
+
+    /// Some turns, then a write.
+    pub(super) fn turns(&mut self, turns: usize) -> bool {
+        for _ in 0..turns {
+            if !self.turn() {
+                return false;
+            }
+        }
+        self.journal.flush().is_ok()
+    }
+
+    pub(super) fn snapshot(&mut self, new_generation: bool) -> Result<(), JournalError> {
+        let mut writer = self.journal.begin_snapshot(new_generation)?;
+        let seq = writer.cut(Time(1_800_000_000_000))?;
+        assert_eq!(seq, self.log.0.len() as u64 + 1);
+        writer.types(&some_types())?;
+        writer.pending_flush(Some(Time(5)))?;
+        for line in &self.log.0 {
+            let entry = Entry {
+                value: Value::Data(Blob::named(b"k", line.as_bytes())),
+                flags: 3,
+                expires: Expiry::NEVER,
+                cas: 9,
+            };
+            writer.entry(Key::Named(b"k"), &entry)?;
+        }
+        writer.finish()
+    }
+
+    /// What is in the room's accounts that should not be: nothing is promised between turns.
+    pub(super) fn assert_no_room_is_lost(&self) {
+        let shared = &self.journal.shared;
+        let room = shared.room.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(shared.active.lock().capacity(), room);
+    }
+}
