@@ -24,7 +24,7 @@ fn work(disk: &SimDisk, seed: u64) -> Promised {
         assert!(store.log.0.len() as u64 >= promised.synced, "seed {seed}");
         store.random = Random(seed + part);
         for round in 0..7 {
-            for _ in 0..1 + store.random.below(4) {
+            for _ in 0..=store.random.below(4) {
                 store.turn();
             }
             if store.random.below(3) > 0 {
