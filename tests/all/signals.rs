@@ -421,25 +421,32 @@ fn of_many_starts_at_once_one_wins() {
                 .append(true)
                 .open(&log)
                 .unwrap();
-            home.command(&[]).stderr(log).spawn().unwrap()
+            Guard(home.command(&[]).stderr(log).spawn().unwrap())
         })
         .collect();
     let addr = until("one listens", PATIENCE, || listening_on(&read_text(&log)));
-    let mut running = until("all others have ended", PATIENCE, || {
+    until("all others have ended", PATIENCE, || {
         let mut left = Vec::new();
         for (n, child) in children.iter_mut().enumerate() {
-            match child.try_wait().unwrap() {
+            match child.0.try_wait().unwrap() {
                 None => left.push(n),
                 Some(status) => assert_eq!(status.code(), Some(73), "{}", read_text(&log)),
             }
         }
-        (left.len() == 1).then_some(left)
+        (left.len() == 1).then_some(())
     });
-    let winner = &mut children[running.pop().unwrap()];
     let mut client = crate::support::Client::connect(addr).unwrap();
     assert_eq!(client.incr("2.1", 1).unwrap(), "1");
-    winner.kill().unwrap();
-    winner.wait().unwrap();
+}
+
+/// A process that ends with the test, however that ends.
+struct Guard(std::process::Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 #[test]
