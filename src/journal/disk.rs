@@ -394,7 +394,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = FileDisk::open(directory.path()).unwrap();
         let file = disk.create_new("a").unwrap();
-        let bytes: Vec<u8> = (0..3000u32).map(|number| number as u8).collect();
+        let bytes: Vec<u8> = (0..=255).cycle().take(3000).collect();
         let mut slices: Vec<_> = bytes.chunks(1).map(IoSlice::new).collect();
         file.write_all_at(5, &mut slices).unwrap();
         let mut back = vec![0; bytes.len()];

@@ -220,11 +220,7 @@ fn put_body(out: &mut Payload, change: &Change<'_>) {
             removed,
         } => {
             put_typed(&mut out.bytes, *key);
-            put_u8(&mut out.bytes, u8::from(create.is_some()));
-            if let Some((flags, expires)) = create {
-                put_varint(&mut out.bytes, u64::from(*flags));
-                put_expiry(&mut out.bytes, *expires);
-            }
+            put_creation(&mut out.bytes, *create);
             put_members(out, added.len(), || added.iter().copied());
             put_column(out, removed.len(), |bytes| put_ids(bytes, removed));
         }
@@ -272,6 +268,14 @@ fn put_key(out: &mut Vec<u8>, key: Key<'_>) {
 fn put_typed(out: &mut Vec<u8>, key: TypedKey) {
     put_varint(out, u64::from(key.prefix));
     put_varint(out, u64::from(key.id));
+}
+
+fn put_creation(out: &mut Vec<u8>, create: Option<(u32, Expiry)>) {
+    put_u8(out, u8::from(create.is_some()));
+    if let Some((flags, expires)) = create {
+        put_varint(out, u64::from(flags));
+        put_expiry(out, expires);
+    }
 }
 
 fn put_expiry(out: &mut Vec<u8>, expires: Expiry) {

@@ -6,6 +6,8 @@
 //! Calls are counted, and any of them can be made to fail. Invariant: the same calls and the
 //! same seed give the same disk. Tests use it, and nothing else does.
 
+mod image;
+
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use self::image::{Content, Edit, Random};
 use super::disk::{Disk, DiskFile, Identity};
 
 /// What happens to what was not synced.
@@ -76,19 +79,6 @@ struct Faults {
     fault: Fault,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Content {
-    live: Vec<u8>,
-    lasting: Vec<u8>,
-    edits: Vec<Edit>,
-}
-
-#[derive(Clone, Debug)]
-enum Edit {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
 #[derive(Clone, Debug)]
 enum NameEdit {
     Set(String, u64),
@@ -110,104 +100,6 @@ impl NameEdit {
                 names.remove(name);
             }
         }
-    }
-}
-
-const SECTOR_BYTES: usize = 512;
-
-/// Splitmix64: small, and the same everywhere.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
-}
-
-fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    if let Some(place) = content.get_mut(offset..end) {
-        place.copy_from_slice(bytes);
-    }
-}
-
-impl Content {
-    fn edit(&mut self, edit: Edit) {
-        match &edit {
-            Edit::Write(offset, bytes) => write_into(&mut self.live, *offset, bytes),
-            Edit::Length(len) => self.live.resize(*len, 0),
-        }
-        self.edits.push(edit);
-    }
-
-    fn sync(&mut self) {
-        for edit in self.edits.drain(..) {
-            match edit {
-                Edit::Write(offset, bytes) => write_into(&mut self.lasting, offset, &bytes),
-                Edit::Length(len) => self.lasting.resize(len, 0),
-            }
-        }
-    }
-
-    fn after(&self, crash: Crash, random: &mut Random) -> Vec<u8> {
-        match crash {
-            Crash::DropAll => self.lasting.clone(),
-            Crash::KeepAll => self.live.clone(),
-            Crash::OldSize => {
-                let mut content = self.live.clone();
-                content.resize(self.lasting.len(), 0);
-                content
-            }
-            Crash::Sectors | Crash::Garbage => {
-                let mut content = self.lasting.clone();
-                for edit in &self.edits {
-                    match edit {
-                        Edit::Write(offset, bytes) => {
-                            write_some(&mut content, *offset, bytes, crash, random);
-                        }
-                        Edit::Length(len) if random.coin() => content.resize(*len, 0),
-                        Edit::Length(_) => {}
-                    }
-                }
-                content
-            }
-        }
-    }
-}
-
-fn write_some(
-    content: &mut Vec<u8>,
-    mut offset: usize,
-    mut bytes: &[u8],
-    crash: Crash,
-    random: &mut Random,
-) {
-    while !bytes.is_empty() {
-        let in_sector = SECTOR_BYTES - offset % SECTOR_BYTES;
-        let (part, rest) = bytes.split_at_checked(in_sector).unwrap_or((bytes, &[]));
-        if random.coin() {
-            write_into(content, offset, part);
-        } else if crash == Crash::Garbage {
-            let noise: Vec<u8> = part
-                .iter()
-                .map(|_| random.next().to_le_bytes()[0])
-                .collect();
-            write_into(content, offset, &noise);
-        }
-        offset += part.len();
-        bytes = rest;
     }
 }
 

@@ -124,16 +124,11 @@ async fn serve(
     let config = Arc::new(config);
     let engine = open_engine(disk, &config)?;
 
-    let (orders, inbox) = mpsc::channel();
     let threads = config.threads.map_or_else(cores, Ok)?;
-    let shared = Arc::new(Shared::new(
-        engine,
-        Arc::clone(&config),
-        threads,
-        orders,
-        origin.0.print_commands,
-    ));
-    let terminate = Arc::new(Notify::new());
+    let (orders, inbox) = mpsc::channel();
+    let print_commands = origin.0.print_commands;
+    let shared = Shared::new(engine, Arc::clone(&config), threads, orders, print_commands);
+    let (shared, terminate) = (Arc::new(shared), Arc::new(Notify::new()));
     let upkeep = Upkeep::new(
         Arc::clone(&shared),
         inbox,
@@ -228,18 +223,19 @@ fn open_engine(disk: Arc<dyn Disk>, config: &Config) -> Result<Engine, ServeErro
         &config.types,
         &mut progress,
     )?;
-    log_recovery(&recovered, config);
+    log_recovery(&engine, &recovered, config);
     Ok(engine)
 }
 
-fn log_recovery(recovered: &Recovered, config: &Config) {
+fn log_recovery(engine: &Engine, recovered: &Recovered, config: &Config) {
     let dir = config.data_dir.display();
     if recovered.created {
         tracing::info!("new data directory {dir}, fsync {}", config.fsync.name());
         return;
     }
     tracing::info!(
-        entries = recovered.entries,
+        entries = engine.store().len(),
+        snapshot_entries = recovered.entries,
         records = recovered.records,
         bytes = recovered.bytes,
         torn_bytes = recovered.torn_bytes,

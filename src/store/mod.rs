@@ -107,6 +107,17 @@ impl Store {
             .store(at.map_or(0, |time| time.0), Relaxed);
     }
 
+    /// How many entries there are, some of which may have expired unnoticed.
+    pub fn len(&self) -> usize {
+        let (types, named) = self.sizes();
+        types.iter().map(|(_, sizes)| sizes.entries).sum::<usize>() + named.entries
+    }
+
+    /// True without entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What all entries take, about, in bytes.
     pub fn bytes(&self) -> usize {
         self.shards

@@ -24,7 +24,7 @@ fn work(disk: &SimDisk, seed: u64) -> Promised {
         assert!(store.log.0.len() as u64 >= promised.synced, "seed {seed}");
         store.random = Random(seed + part);
         for round in 0..7 {
-            for _ in 0..1 + store.random.below(4) {
+            for _ in 0..=store.random.below(4) {
                 store.turn();
             }
             if store.random.below(3) > 0 {
@@ -134,5 +134,29 @@ fn a_kill_at_any_call_loses_nothing_that_was_flushed() {
         // A power loss right after the recovery takes nothing back.
         let lasting = killed.crash(Crash::DropAll, 0);
         assert_eq!(Store::open(&lasting).unwrap().log, recovered, "call {call}");
+    }
+}
+
+#[test]
+fn the_end_of_a_file_attests_nothing_that_may_be_lost() {
+    for call in 1..8 {
+        for seed in 0..40 {
+            let disk = SimDisk::new();
+            let mut store = Store::open(&disk).unwrap();
+            // Several sectors of records that nobody has synced.
+            for _ in 0..10 {
+                assert!(store.turns(10));
+            }
+            disk.fail(disk.calls() + call, true, Fault::Io);
+            let closed = store.journal.close().is_ok();
+            let log = store.log.clone();
+            let promised = Promised {
+                log,
+                synced: store.journal.synced(),
+            };
+            assert!(!closed || promised.synced == 100);
+            let left = disk.crash(Crash::Sectors, seed);
+            drop(check(&left, &promised, &format!("call {call} seed {seed}")));
+        }
     }
 }

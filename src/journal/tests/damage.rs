@@ -2,6 +2,7 @@
 //! or a refusal; never a silent change.
 
 use super::*;
+use crate::journal::disk::Name;
 use crate::journal::encode::{Payload, put_change};
 use crate::journal::recover::{Decision, Next, Tail, decide};
 
@@ -85,7 +86,7 @@ fn a_journal_cut_at_any_byte_gives_the_longest_prefix_of_whole_batches() {
     // The end of each batch and the checksum of all records up to there.
     let mut ends = vec![(76, 0, 0)];
     while ends.last().unwrap().0 < 64 << 10 {
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             let turn = whole.records as u64;
             extend(&journal, &mut whole, &some_change(turn, &mut random));
         }
@@ -332,8 +333,9 @@ fn stale_temporaries_go_and_files_that_are_not_ours_stay() {
     assert_eq!(Store::open(&disk).unwrap().log, log);
     let names = disk.list().unwrap();
     assert_eq!(
-        names.iter().filter(|name| name.ends_with(".tmp")).count(),
-        1
+        names.iter().filter(|name| Name::is_temporary(name)).count(),
+        0
     );
+    assert!(names.contains(&"notes.tmp".to_owned()));
     assert!(names.contains(&"journal-1".to_owned()));
 }

@@ -211,7 +211,7 @@ fn a_snapshot_that_is_given_up_leaves_everything_as_it_was() {
             .list()
             .unwrap()
             .iter()
-            .any(|name| name.ends_with(".tmp"))
+            .any(|name| Name::is_temporary(name))
     );
     assert!(store.turns(20));
     assert_eq!(Store::open(&disk.kill()).unwrap().log, store.log);

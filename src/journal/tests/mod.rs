@@ -1,5 +1,7 @@
 //! Tests of the journal as a whole, on the simulated disk unless they need threads or a lock.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of tests")]
+
 mod crash;
 mod damage;
 mod faults;

@@ -31,15 +31,6 @@ pub(super) fn announce_one(
     let noreply = words.take_noreply();
     let (key, flags, exptime, length) =
         (words.word()?, words.word()?, words.word()?, words.word()?);
-    let unique = if matches!(mode, Mode::Cas(_)) {
-        Some(words.word()?)
-    } else {
-        None
-    };
-    // As memcached: one more word is passed over, with more the line is no command.
-    if words.count() > 1 {
-        return Err(Complaint::Unknown.into());
-    }
     let length = length_of(length)?;
     let failed = |complaint| Failure {
         complaint,
@@ -47,10 +38,12 @@ pub(super) fn announce_one(
     };
     let mut put = put(key, flags, exptime).map_err(failed)?;
     put.mode = mode;
-    if let Mode::Cas(cas) = &mut put.mode {
-        *cas = Words::new(unique.unwrap_or_default())
-            .unique()
-            .map_err(failed)?;
+    if let Mode::Cas(unique) = &mut put.mode {
+        *unique = words.unique().map_err(failed)?;
+    }
+    // As memcached: one word more is passed over, with two the line is no command.
+    if words.count() > 1 {
+        return Err(failed(Complaint::Unknown));
     }
     if too_long(length, value_max) {
         return Err(failed(Complaint::TooLarge));
@@ -72,15 +65,10 @@ pub(super) fn announce_many(
     let (mut puts, mut lengths) = (SmallVec::new(), SmallVec::new());
     let mut complaint = None;
     while let Some(key) = words.next() {
-        // With a word missing behind a whole item nobody can know which blocks will follow.
-        let missing = if lengths.is_empty() {
-            Complaint::Unknown
-        } else {
-            Complaint::BadLength
-        };
+        // With a word missing nobody can know which blocks will follow.
         let (Some(flags), Some(exptime), Some(length)) = (words.next(), words.next(), words.next())
         else {
-            return Err(missing.into());
+            return Err(Complaint::BadLength.into());
         };
         lengths.push(length_of(length)?);
         match put(key, flags, exptime) {

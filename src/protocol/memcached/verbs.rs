@@ -300,9 +300,6 @@ fn flush_all(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
         Exptime(0)
     };
     words.end()?;
-    if delay.0 < 0 {
-        return Err(Complaint::Malformed("invalid exptime argument").into());
-    }
     data(Command::FlushAll { delay }, noreply)
 }
 
