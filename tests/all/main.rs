@@ -16,12 +16,16 @@
 )]
 #![allow(
     clippy::host_endian_bytes,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     clippy::too_many_lines,
     reason = "no bytes of a format are made here; a scenario reads best as one list of steps"
 )]
 
 mod config;
 mod crash;
+mod in_memory;
+mod model;
 mod restart;
 mod signals;
 mod stats;

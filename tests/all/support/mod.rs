@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod load;
+pub(crate) mod memory;
 pub(crate) mod random;
 pub(crate) mod wire;
 

@@ -1,0 +1,148 @@
+//! The state is the fold of the journal: after any commands, a server that starts on the killed
+//! one's files answers every question as the killed one did, cas uniques included.
+
+use std::fmt::Write as _;
+
+use storage_server::journal::sim::SimDisk;
+
+use crate::support::memory::MemoryServer;
+use crate::support::{Config, Random, setting};
+
+const NAMED: u64 = 12;
+const IDS: u64 = 12;
+
+fn key(random: &mut Random) -> String {
+    match random.below(4) {
+        0 => format!("name{}", random.below(NAMED)),
+        _ => format!("{}.{}", 1 + random.below(7), random.below(IDS)),
+    }
+}
+
+fn body(random: &mut Random) -> String {
+    match random.below(5) {
+        0 => random.below(1 << 33).to_string(),
+        1 => random.below(200).to_string(),
+        2 => "x".repeat(random.below(40) as usize),
+        3 => "y".repeat(random.below(40_000) as usize),
+        _ => {
+            let members = random.below(300);
+            (0..members).fold(String::new(), |mut text, _| {
+                writeln!(text, "{} {}", random.below(400), random.below(3)).unwrap();
+                text
+            })
+        }
+    }
+}
+
+/// Expiries that are clearly alive or clearly over while the test runs.
+fn exptime(random: &mut Random) -> i64 {
+    [0, 0, 0, 1000, 2_000_000_000, -1][random.below(6) as usize]
+}
+
+fn command(random: &mut Random) -> String {
+    let (key, body, exptime) = (key(random), body(random), exptime(random));
+    let (flags, length) = (random.below(3), body.len());
+    match random.below(20) {
+        0..4 => format!("set {key} {flags} {exptime} {length}\r\n{body}\r\n"),
+        4 => format!("add {key} {flags} {exptime} {length}\r\n{body}\r\n"),
+        5 => format!("replace {key} {flags} {exptime} {length}\r\n{body}\r\n"),
+        6..9 => format!("append {key} {flags} {exptime} {length}\r\n{body}\r\n"),
+        9 => format!("prepend {key} {flags} {exptime} {length}\r\n{body}\r\n"),
+        10..13 => format!("incr {key} {}\r\n", random.below(1 << 32)),
+        13 => format!("incr {key} -{}\r\n", random.below(50)),
+        14 => format!("decr {key} {}\r\n", random.below(1 << 32)),
+        15 => format!(
+            "incr 1.{} 3 {}\r\n",
+            random.below(IDS),
+            [4, 6][random.below(2) as usize]
+        ),
+        16 => format!("delete {key}\r\n"),
+        17 => format!("touch {key} {exptime}\r\ngat {exptime} {key} 2.1 1.1\r\n"),
+        18 => format!("mset {key} 1 0 1 2.3 0 {exptime} 1 {key} 0 0 1\r\n7\r\n8\r\n9\r\n"),
+        _ if random.below(40) == 0 => format!("flush_all {}\r\n", random.below(2) * 1000),
+        _ => format!("set {key} 0 0 2\r\n42\r\n"),
+    }
+}
+
+/// Everything that can be asked, at once.
+fn question() -> String {
+    let mut line = "gets".to_owned();
+    for number in 0..NAMED {
+        write!(line, " name{number}").unwrap();
+    }
+    for prefix in 1..=7 {
+        for id in 0..IDS {
+            write!(line, " {prefix}.{id}").unwrap();
+        }
+    }
+    // The members of the indexes are counters, too.
+    for id in 0..400 {
+        write!(line, " 2.{id} 4.{id} 6.{id}").unwrap();
+    }
+    line + "\r\n"
+}
+
+#[test]
+fn a_start_gives_the_state_that_the_killed_server_showed() {
+    let seed = Random::seed("model");
+    let rounds = setting("STORAGE_SERVER_MODEL_ROUNDS", 30);
+    let config = Config::standard();
+    let question = question();
+    for round in 0..rounds {
+        let mut random = Random::new(seed + round);
+        let mut disk = SimDisk::new();
+        for start in 0..4 {
+            let server = MemoryServer::start(&config, disk);
+            let mut wire = server.connect();
+            for _ in 0..150 {
+                wire.ask(command(&mut random).as_bytes());
+                if random.below(60) == 0 {
+                    assert_eq!(wire.ask(b"reopen\r\n"), b"OK\r\n");
+                }
+            }
+            let shown = wire.ask(question.as_bytes());
+            assert!(shown.ends_with(b"END\r\n"));
+            disk = server.disk.kill();
+            let again = MemoryServer::start(&config, disk);
+            let found = again.connect().ask(question.as_bytes());
+            disk = again.disk.kill();
+            assert!(
+                found == shown,
+                "seed {seed}, round {round}, start {start}: states differ"
+            );
+        }
+    }
+}
+
+#[test]
+fn damaged_requests_never_panic_and_never_change_anything_else() {
+    let seed = Random::seed("mutated requests");
+    let config = Config::standard();
+    let server = MemoryServer::start(&config, SimDisk::new());
+    let mut random = Random::new(seed);
+    server.connect().ask(b"set witness 5 0 7\r\nwitness\r\n");
+    for _ in 0..20_000 {
+        let mut bytes = command(&mut random).into_bytes();
+        if bytes.starts_with(b"flush_all") {
+            continue;
+        }
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            match random.below(3) {
+                0 => bytes[at] = random.below(256) as u8,
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, b" \r\n0-.9"[random.below(7) as usize]),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let mut wire = server.connect();
+        wire.ask(&bytes);
+    }
+    let kept = server.connect().ask(b"get witness\r\n");
+    assert_eq!(
+        kept, b"VALUE witness 5 7\r\nwitness\r\nEND\r\n",
+        "seed {seed}"
+    );
+}

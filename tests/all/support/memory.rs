@@ -1,0 +1,149 @@
+//! The server in memory: protocol and engine on a simulated disk, without a socket.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
+
+use storage_server::config;
+use storage_server::engine::Engine;
+use storage_server::journal::disk::Disk;
+use storage_server::journal::sim::SimDisk;
+use storage_server::journal::{Fsync, Options};
+use storage_server::server::output::Output;
+use storage_server::server::session::{Flow, Peer, Session};
+use storage_server::server::shared::{Shared, settings};
+use storage_server::server::upkeep::Order;
+use storage_server::stats::Tally;
+
+use super::daemon::Config;
+use super::wire::{Received, Wire};
+
+/// A server in memory.
+pub(crate) struct MemoryServer {
+    pub(crate) disk: SimDisk,
+    shared: Arc<Shared>,
+    /// Keeps the way to an upkeep thread open, though there is none.
+    _orders: mpsc::Receiver<Order>,
+}
+
+impl MemoryServer {
+    /// A server on `disk`, which may hold what an earlier one left.
+    pub(crate) fn start(config: &Config, disk: SimDisk) -> Self {
+        let config = config::Config::parse(&config.text(), "config.ini").unwrap();
+        let options = Options {
+            background: false,
+            fsync: Fsync::Never,
+            ..Options::default()
+        };
+        let on: Arc<dyn Disk> = Arc::new(disk.clone());
+        let opened = Engine::open(
+            on,
+            options,
+            settings(&config),
+            &config.types,
+            &mut |_, _| {},
+        );
+        let (engine, _) = opened.unwrap();
+        let (orders, inbox) = mpsc::channel();
+        let shared = Arc::new(Shared::new(engine, Arc::new(config), 1, orders, false));
+        Self {
+            disk,
+            shared,
+            _orders: inbox,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> MemoryWire {
+        assert!(self.shared.admit());
+        let peer = Peer {
+            name: "memory".to_owned(),
+            local: true,
+        };
+        MemoryWire {
+            shared: Arc::clone(&self.shared),
+            session: Session::new(peer),
+            tally: Arc::clone(&self.shared.tallies()[0]),
+            input: Vec::new(),
+            replies: VecDeque::new(),
+            closed: false,
+        }
+    }
+}
+
+/// A connection in memory.
+pub(crate) struct MemoryWire {
+    shared: Arc<Shared>,
+    session: Session,
+    tally: Arc<Tally>,
+    input: Vec<u8>,
+    replies: VecDeque<u8>,
+    closed: bool,
+}
+
+impl MemoryWire {
+    /// Executes what has arrived, as a worker does in its turns.
+    fn run(&mut self) {
+        let engine = self.shared.engine();
+        let mut turn = engine.turn();
+        let mut flow = Flow::Full;
+        while flow != Flow::Read && !self.closed {
+            let mut output = Output::default();
+            engine.begin(&mut turn);
+            let taken;
+            (taken, flow) = self.session.advance(
+                &self.shared,
+                &mut turn,
+                &self.tally,
+                &self.input,
+                &mut output,
+            );
+            self.input.drain(..taken);
+            engine.flush().unwrap();
+            self.replies.extend(output.unsent());
+            match flow {
+                Flow::Read | Flow::Full => {}
+                Flow::Close => self.closed = true,
+                Flow::Reopen => {
+                    let moved = engine.journal().files_moved();
+                    engine.snapshot(moved).unwrap();
+                    self.replies.extend(b"OK\r\n");
+                }
+                Flow::Terminate => {
+                    self.replies.extend(b"OK\r\n");
+                    self.closed = true;
+                }
+            }
+        }
+    }
+
+    /// What comes back for these bytes.
+    pub(crate) fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.send(bytes);
+        self.replies.drain(..).collect()
+    }
+}
+
+impl Drop for MemoryWire {
+    fn drop(&mut self) {
+        self.shared.leave(0);
+    }
+}
+
+impl Wire for MemoryWire {
+    fn send(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.input.extend_from_slice(bytes);
+            self.run();
+        }
+    }
+
+    fn receive(&mut self) -> Received {
+        if !self.replies.is_empty() {
+            return Received::Bytes(self.replies.drain(..).collect());
+        }
+        if self.closed {
+            Received::Closed
+        } else {
+            Received::Nothing
+        }
+    }
+}
