@@ -28,6 +28,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, mem};
 
@@ -600,42 +602,52 @@ fn chosen() -> Vec<Transcript> {
     all
 }
 
+/// Does this for every transcript, several at a time: most of their time is waiting. Panics
+/// with all that went wrong.
+fn for_each(transcripts: &[Transcript], check: impl Fn(&Transcript) -> Vec<String> + Sync) {
+    let next = AtomicUsize::new(0);
+    let errors = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(transcript) = transcripts.get(next.fetch_add(1, Relaxed)) {
+                    let found = check(transcript);
+                    errors.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    report(&errors.into_inner().unwrap());
+}
+
 #[test]
 fn transcripts_over_tcp() {
-    let errors: Vec<_> = chosen()
-        .iter()
-        .filter_map(|transcript| play_on_daemon(transcript, &mut Cut::Steps).err())
-        .collect();
-    report(&errors);
+    for_each(&chosen(), |transcript| {
+        let played = play_on_daemon(transcript, &mut Cut::Steps);
+        played.err().into_iter().collect()
+    });
 }
 
 #[test]
 fn any_cut_of_the_input_gives_the_same_replies_over_tcp() {
     let seed = Random::seed("cuts");
-    let mut errors = Vec::new();
-    for transcript in chosen() {
-        let Ok(whole) = play_on_daemon(&transcript, &mut Cut::Steps) else {
-            continue; // The other test reports it.
+    for_each(&chosen(), |transcript| {
+        let Ok(whole) = play_on_daemon(transcript, &mut Cut::Steps) else {
+            return Vec::new(); // The other test reports it.
         };
-        let cuts = [
-            Cut::Bytes,
-            Cut::Random(Random::new(seed)),
-            Cut::Random(Random::new(seed + 1)),
-        ];
-        for mut cut in cuts {
-            match play_on_daemon(&transcript, &mut cut) {
-                Ok(replies) if replies == whole => {}
-                Ok(replies) => errors.push(format!(
-                    "{}: {} instead of {}",
-                    transcript.name,
-                    replies.escape_ascii(),
-                    whole.escape_ascii()
-                )),
-                Err(error) => errors.push(error),
-            }
-        }
-    }
-    report(&errors);
+        let cuts = [Cut::Bytes, Cut::Random(Random::new(seed))];
+        let compare = |mut cut| match play_on_daemon(transcript, &mut cut) {
+            Ok(replies) if replies == whole => None,
+            Ok(replies) => Some(format!(
+                "{}: {} instead of {}",
+                transcript.name,
+                replies.escape_ascii(),
+                whole.escape_ascii()
+            )),
+            Err(error) => Some(error),
+        };
+        cuts.into_iter().filter_map(compare).collect()
+    });
 }
 
 #[test]
@@ -694,14 +706,14 @@ fn shared_transcripts_are_what_memcached_answers() {
         println!("skipped: no memcached here");
         return;
     };
-    let mut errors = Vec::new();
-    for transcript in chosen().iter().filter(|transcript| transcript.shared) {
+    let mut shared = chosen();
+    shared.retain(|transcript| transcript.shared);
+    for_each(&shared, |transcript| {
         let server = Memcached::start(&program);
         let addr = server.addr;
         let played = transcript.play(|| Box::new(TcpWire::connect(addr)), &mut Cut::Steps);
-        errors.extend(played.err());
-    }
-    report(&errors);
+        played.err().into_iter().collect()
+    });
 }
 
 /// A memcached of its own.

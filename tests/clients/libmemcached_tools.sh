@@ -69,9 +69,9 @@ for clients in 1 8 32; do
         ok "memcslap --test=$test --concurrency=$clients"
     done
 done
-memcslap "$s" --test=set --concurrency=8 --execute-number=200 --noreply --buffer >slap 2>&1
+memcslap "$s" --test=set --concurrency=8 --execute-number=200 --noreply >slap 2>&1
 memcping "$s"
-ok memcslap with noreply and buffering
+ok memcslap --noreply
 
 memcdump "$s" >dump 2>&1 || true
 memcping "$s"
