@@ -1,0 +1,5 @@
+#!/bin/bash
+# Compiles libmemcached.c and runs it.
+set -eu
+cc -Wall -o libmemcached "$1" -lmemcached
+./libmemcached "$HOST" "$PORT" "$TYPED"
