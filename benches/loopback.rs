@@ -12,6 +12,7 @@
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::panic,
     reason = "a measurement that cannot go on says so and stops"
 )]
 
@@ -250,7 +251,7 @@ fn measure(server: &Server, write: bool, pipeline: usize) -> f64 {
         REQUESTS_PIPELINED
     };
     let rounds = total / (CONNECTIONS * pipeline);
-    for _ in 0..rounds / 10 + 1 {
+    for _ in 0..=rounds / 10 {
         round(&mut streams, &batches, reply, &mut buffer);
     }
     let before = server.cpu_ns();
@@ -319,7 +320,11 @@ fn fan_out_table(server: &Server) {
     let mut streams = server.connect(1);
     let mut buffer = vec![0; 1 << 20];
     for (id, members) in [(1, 100), (2, 1000), (3, 10_000)] {
-        let body: String = (0..members).map(|id| format!("{}\n", id * 31)).collect();
+        let ids = (0..members).map(|id| (id * 31).to_string());
+        let body = ids.collect::<Vec<_>>().join(
+            "
+",
+        );
         let set = format!("set 1.{id} 0 0 {}\r\n{body}\r\n", body.len());
         round(
             &mut streams,
@@ -341,7 +346,7 @@ fn fan_out_table(server: &Server) {
                 );
             }
             let spent = (server.cpu_ns() - before) as f64 / 1e9;
-            (repeat * 10 * members) as f64 / spent / 1e6
+            f64::from(repeat * 10 * members) / spent / 1e6
         };
         run();
         println!(

@@ -3,7 +3,7 @@
 # and runs them. Needs root or sudo; does nothing when all of them are there.
 set -euo pipefail
 packages=(memcached libmemcached-tools libmemcached-dev gcc libc6-dev python3
-    python3-pylibmc python3-pymemcache python3-memcache perl libcache-memcached-perl)
+    python3-pylibmc python3-pymemcache python3-memcache perl libcache-memcached-perl systemd)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::RwLock;
 
+use super::upkeep::check_types;
 use super::{Engine, Settings, TypesError};
 use crate::clock::{Clock, Time};
 use crate::command::Change;
@@ -31,6 +32,11 @@ pub enum OpenError {
 /// Hands recovered records to the store, under all its locks.
 struct Rebuild<'s, 'p> {
     shards: WriteSet<'s>,
+    /// The configured types, which must fit what was found.
+    types: &'p TypeTable,
+    refused: Option<TypesError>,
+    /// The time of the start or of the newest record, whichever is later.
+    now: Time,
     progress: &'p mut dyn FnMut(u64, u64),
 }
 
@@ -52,6 +58,15 @@ impl Replay for Rebuild<'_, '_> {
             .map_err(|misfit| ReplayError(misfit.to_string()))
     }
 
+    fn complete(&mut self) -> Result<(), ReplayError> {
+        let found = self.shards.types().map(Arc::clone).unwrap_or_default();
+        check_types(&self.shards, &found, self.types, self.now).map_err(|error| {
+            let text = error.to_string();
+            self.refused = Some(error);
+            ReplayError(text)
+        })
+    }
+
     fn progress(&mut self, done_bytes: u64, total_bytes: u64) {
         (self.progress)(done_bytes, total_bytes);
     }
@@ -69,12 +84,21 @@ impl Engine {
     ) -> Result<(Self, Recovered), OpenError> {
         let store = Store::default();
         options.now = Clock::starting_after(Time(0)).latest();
-        let mut rebuild = Rebuild {
-            shards: store.write_set(ShardSet::ALL),
-            progress,
+        let (opened, refused) = {
+            let shards = store.write_set(ShardSet::ALL);
+            let mut rebuild = Rebuild {
+                shards,
+                types,
+                refused: None,
+                now: options.now,
+                progress,
+            };
+            (Journal::open(disk, options, &mut rebuild), rebuild.refused)
         };
-        let (journal, recovered) = Journal::open(disk, options, &mut rebuild)?;
-        drop(rebuild);
+        if let Some(refused) = refused {
+            return Err(refused.into());
+        }
+        let (journal, recovered) = opened?;
         let engine = Self {
             store,
             journal,

@@ -129,7 +129,7 @@ impl Engine {
 }
 
 /// What is stored must still have a type that fits.
-fn check_types(
+pub(super) fn check_types(
     shards: &WriteSet<'_>,
     old: &TypeTable,
     new: &TypeTable,

@@ -141,6 +141,10 @@ pub trait Replay {
     fn entry(&mut self, key: Key<'_>, entry: Entry) -> Result<(), ReplayError>;
     /// A change, in order. The type table and a pending flush of the snapshot come with `seq` 0.
     fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError>;
+    /// Everything has been given. An error leaves the directory as it was found.
+    fn complete(&mut self) -> Result<(), ReplayError> {
+        Ok(())
+    }
     /// How far it is, now and then.
     fn progress(&mut self, done_bytes: u64, total_bytes: u64);
 }
@@ -264,6 +268,9 @@ pub enum JournalError {
         /// What the state said.
         source: ReplayError,
     },
+    /// The state as a whole is not what the caller wants to go on with.
+    #[error("{0}")]
+    Rejected(ReplayError),
     /// The storage has failed; a snapshot heals it.
     #[error("storage failed: {reason}; free or replace the disk, then make a snapshot (reopen)")]
     Failed {

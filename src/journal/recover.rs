@@ -116,6 +116,7 @@ pub(super) fn open(
     };
     scanner.snapshot(snapshot)?;
     let end = scanner.segments(&rest, snapshot.header.base_seq)?;
+    scanner.sink.complete().map_err(JournalError::Rejected)?;
     let mut recovered = scanner.recovered;
     let Some(last) = rest.last() else {
         return Err(JournalError::Missing {

@@ -126,9 +126,15 @@ async fn serve(
 
     let threads = config.threads.map_or_else(cores, Ok)?;
     let (orders, inbox) = mpsc::channel();
-    let print_commands = origin.0.print_commands;
-    let shared = Shared::new(engine, Arc::clone(&config), threads, orders, print_commands);
-    let (shared, terminate) = (Arc::new(shared), Arc::new(Notify::new()));
+    let print = origin.0.print_commands;
+    let shared = Arc::new(Shared::new(
+        engine,
+        Arc::clone(&config),
+        threads,
+        orders,
+        print,
+    ));
+    let terminate = Arc::new(Notify::new());
     let upkeep = Upkeep::new(
         Arc::clone(&shared),
         inbox,

@@ -27,6 +27,7 @@ mod config;
 mod crash;
 mod in_memory;
 mod model;
+mod readme;
 mod restart;
 mod signals;
 mod stats;

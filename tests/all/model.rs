@@ -85,7 +85,7 @@ fn question() -> String {
 #[test]
 fn a_start_gives_the_state_that_the_killed_server_showed() {
     let seed = Random::seed("model");
-    let rounds = setting("STORAGE_SERVER_MODEL_ROUNDS", 30);
+    let rounds = setting("STORAGE_SERVER_MODEL_ROUNDS", 300);
     let config = Config::standard();
     let question = question();
     for round in 0..rounds {

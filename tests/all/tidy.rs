@@ -48,7 +48,10 @@ struct Source {
 impl Source {
     /// The part before its tests; a file of nothing but tests has none.
     fn code(&self) -> &str {
-        if !self.path.starts_with("src/") || self.path.ends_with("/tests.rs") {
+        if !self.path.starts_with("src/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
+        {
             return "";
         }
         let tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test"];

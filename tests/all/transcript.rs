@@ -93,6 +93,12 @@ impl Transcript {
             .collect()
     }
 
+    /// True if a step waits for the clock, so that playing it takes seconds.
+    pub(crate) fn waits(&self) -> bool {
+        let mut steps = self.connections.iter().flatten();
+        steps.any(|(_, step)| matches!(step, Step::Send { again: true, .. }))
+    }
+
     pub(crate) fn parse(name: &str, text: &str) -> Self {
         let mut parsed = Self {
             name: name.to_owned(),
