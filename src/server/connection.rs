@@ -27,6 +27,9 @@ use crate::stats::Metric;
 /// is not lost to a reset.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How long a client may leave its replies unread before it is given up.
+const SEND_PATIENCE: Duration = Duration::from_mins(1);
+
 /// The part of a connection that its worker sends for.
 pub struct Connection {
     writer: Writer,
@@ -110,13 +113,29 @@ impl Connection {
                 self.state.set(State::Sending);
                 let (connection, worker) = (Rc::clone(self), Rc::clone(worker));
                 tokio::task::spawn_local(async move {
-                    while connection.writer.writable().await.is_ok()
+                    while connection.is_writable().await
                         && connection.try_send(&worker).is_pending()
                     {}
                     connection.be_idle();
                 });
             }
         }
+    }
+
+    /// Waits until the client has read something. False if it is gone or does not read: what is
+    /// unsent is thrown away and the connection closes.
+    async fn is_writable(&self) -> bool {
+        let writable = tokio::time::timeout(SEND_PATIENCE, self.writer.writable()).await;
+        let alive = matches!(writable, Ok(Ok(())));
+        if !alive {
+            self.give_up();
+        }
+        alive
+    }
+
+    fn give_up(&self) {
+        *self.output.borrow_mut() = Output::default();
+        self.closing.set(true);
     }
 
     /// Ready when everything has been sent or the client is gone.
@@ -130,8 +149,9 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(_) => {
-                    *output = Output::default();
-                    self.closing.set(true);
+                    drop(output);
+                    self.give_up();
+                    break;
                 }
             }
         }
@@ -182,6 +202,9 @@ pub struct Task {
 
 /// What reading gave.
 enum Arrived {
+    /// Something, but earlier replies are still held or unsent: requests wait for them, so that
+    /// nothing leaves with them before its own turn has ended.
+    Behind,
     /// Requests, which have been executed. `all` that one turn takes: there may be more.
     Input { flow: Flow, all: bool },
     /// The client has closed its side, or the connection is to close.
@@ -206,10 +229,6 @@ impl Task {
         let mut flow = Flow::Read;
         loop {
             flow = match flow {
-                Flow::Read if self.connection.is_behind() => {
-                    self.connection.idle().await;
-                    Flow::Read
-                }
                 Flow::Read => match poll_fn(|cx| self.poll_input(cx)).await {
                     Ok(Arrived::Input { flow, all }) => {
                         if all {
@@ -217,6 +236,10 @@ impl Task {
                             tokio::task::yield_now().await;
                         }
                         flow
+                    }
+                    Ok(Arrived::Behind) => {
+                        self.connection.idle().await;
+                        Flow::Read
                     }
                     Ok(Arrived::End) => Flow::Close,
                     Err(_) => return,
@@ -245,6 +268,9 @@ impl Task {
 
     /// Reads once and executes what has arrived.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+        if self.connection.is_behind() {
+            return Poll::Ready(Ok(Arrived::Behind));
+        }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch();
         let mut buf = ReadBuf::new(&mut scratch);

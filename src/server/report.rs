@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::process::{self, Cpu};
 use super::shared::Shared;
 use crate::config::Config;
-use crate::protocol::memcached::encode::{stat, write_line};
+use crate::protocol::memcached::encode::{end, stat, write_line};
 use crate::stats::{Metric, Rates};
 use crate::store::shard::Sizes;
 
@@ -32,7 +32,7 @@ pub fn stats(shared: &Shared, topic: &[u8], out: &mut Vec<u8>) -> bool {
         }
         _ => return false,
     }
-    out.extend_from_slice(b"END\r\n");
+    end(out);
     true
 }
 

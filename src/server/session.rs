@@ -5,9 +5,10 @@ use super::output::Output;
 use super::report;
 use super::shared::Shared;
 use crate::command::refusal::Fault;
-use crate::command::{Command, Mode, Refusal, Reply};
+use crate::command::{Command, Hit, Mode, Refusal, Reply};
 use crate::engine::{Answer, Turn};
-use crate::protocol::memcached::encode::{self, Shape};
+use crate::limits::OUTPUT_BYTES_HIGH;
+use crate::protocol::memcached::encode;
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::parse::{Parser, Step};
 use crate::protocol::memcached::{Action, Admin, Request};
@@ -27,6 +28,16 @@ pub struct Peer {
 pub struct Session {
     parser: Parser,
     peer: Peer,
+    /// What a retrieval found and there was no room for yet.
+    unsent: Option<Found>,
+}
+
+/// The rest of a retrieval's reply: keys as sent, and their entries. Values are shared, so it
+/// takes little however large they are.
+#[derive(Debug)]
+struct Found {
+    hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
+    with_cas: bool,
 }
 
 /// What the connection does after its turn.
@@ -50,6 +61,7 @@ impl Session {
         Self {
             parser: Parser::default(),
             peer,
+            unsent: None,
         }
     }
 
@@ -70,6 +82,7 @@ impl Session {
     ) -> (usize, Flow) {
         let mut at = 0;
         loop {
+            self.send_found(out);
             if out.is_full() {
                 tally.add(Metric::ConnYields, 1);
                 return (at, Flow::Full);
@@ -96,8 +109,52 @@ impl Session {
         }
     }
 
+    /// Writes what an earlier retrieval found, as far as there is room.
+    fn send_found(&mut self, out: &mut Output) {
+        let Some(found) = &mut self.unsent else {
+            return;
+        };
+        while !out.is_full() {
+            let Some((key, hit)) = found.hits.next() else {
+                encode::end(out.bytes());
+                self.unsent = None;
+                return;
+            };
+            encode::hit(&key, &hit, found.with_cas, out.bytes());
+        }
+    }
+
+    /// Writes a retrieval's reply; what there is no room for waits until the client has read.
+    fn show(&mut self, answer: Answer, keys: &[&[u8]], with_cas: bool, out: &mut Output) {
+        let Reply::Hits(hits) = answer.reply else {
+            return;
+        };
+        let found = keys
+            .iter()
+            .zip(hits)
+            .filter_map(|(key, hit)| Some((*key, hit?)));
+        let mut found = found.peekable();
+        out.reply(answer.seq, answer.wrote, |bytes| {
+            while bytes.len() < OUTPUT_BYTES_HIGH
+                && let Some((key, hit)) = found.next()
+            {
+                encode::hit(key, &hit, with_cas, bytes);
+            }
+            if found.peek().is_none() {
+                encode::end(bytes);
+            }
+        });
+        if found.peek().is_some() {
+            let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
+            self.unsent = Some(Found {
+                hits: hits.into_iter(),
+                with_cas,
+            });
+        }
+    }
+
     fn request(
-        &self,
+        &mut self,
         shared: &Shared,
         turn: &mut Turn,
         tally: &Tally,
@@ -113,11 +170,15 @@ impl Session {
             Action::Data(command) => match shared.engine().execute(turn, command) {
                 Ok(answer) => {
                     count(tally, command, &answer);
-                    out.reply(answer.seq, answer.wrote, |bytes| {
-                        if !request.noreply {
-                            encode::reply(&answer.reply, shape(request, command), bytes);
-                        }
-                    });
+                    if let Command::Fetch(fetch) = command {
+                        self.show(answer, &fetch.keys, request.with_cas, out);
+                    } else {
+                        out.reply(answer.seq, answer.wrote, |bytes| {
+                            if !request.noreply {
+                                encode::reply(&answer.reply, bytes);
+                            }
+                        });
+                    }
                     Flow::Read
                 }
                 Err(refusal) => self.refuse(shared, tally, &refusal, request.noreply, out),
@@ -218,7 +279,7 @@ impl Session {
                     let (prefix, kind) = (row.prefix, row.kind.name());
                     encode::write_line(format_args!("{prefix} {kind}"), bytes);
                 }
-                bytes.extend_from_slice(b"END\r\n");
+                encode::end(bytes);
             }
             Admin::Version => {
                 encode::write_line(format_args!("VERSION {}", env!("CARGO_PKG_VERSION")), bytes);
@@ -235,21 +296,6 @@ impl Session {
             }
         }
         Flow::Read
-    }
-}
-
-fn shape<'r>(request: &'r Request<'_>, command: &'r Command<'_>) -> Shape<'r> {
-    match command {
-        Command::Fetch(fetch) => Shape {
-            keys: &fetch.keys,
-            with_cas: request.with_cas,
-        },
-        Command::Put(_)
-        | Command::PutMany(_)
-        | Command::Arith(_)
-        | Command::Delete { .. }
-        | Command::Touch { .. }
-        | Command::FlushAll { .. } => Shape::default(),
     }
 }
 

@@ -1,15 +1,15 @@
 //! The golden transcripts without a socket: protocol and engine in memory, where thousands of
 //! ways to cut the input cost nothing.
 
+use storage_server::journal::sim::SimDisk;
+
 use crate::support::memory::MemoryServer;
-use crate::support::{Random, setting};
+use crate::support::wire::Wire as _;
+use crate::support::{Config, Random, setting};
 use crate::transcript::{Cut, Transcript};
 
 fn play(transcript: &Transcript, cut: &mut Cut) -> Result<Vec<u8>, String> {
-    let server = MemoryServer::start(
-        &transcript.config,
-        storage_server::journal::sim::SimDisk::new(),
-    );
+    let server = MemoryServer::start(&transcript.config, SimDisk::new());
     transcript.play(|| Box::new(server.connect()), cut)
 }
 
@@ -49,4 +49,16 @@ fn any_cut_of_the_input_gives_the_same_replies_in_memory() {
             );
         }
     }
+}
+
+#[test]
+fn a_line_that_asks_for_far_more_than_memory_is_answered_piece_by_piece() {
+    let server = MemoryServer::start(&Config::standard(), SimDisk::new());
+    let mut wire = server.connect();
+    let value = "v".repeat(1 << 20);
+    wire.ask(format!("set big 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
+    // 2,000 times 1 MiB in one line: the reply may not be made at once.
+    wire.send(format!("get{}\r\n", " big".repeat(2_000)).as_bytes());
+    assert!(wire.largest_output() < 4 << 20, "{}", wire.largest_output());
+    assert_eq!(wire.received(), 2_000 * (value.len() as u64 + 23) + 13);
 }

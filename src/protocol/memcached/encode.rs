@@ -5,17 +5,8 @@ use crate::command::refusal::Fault;
 use crate::command::{Hit, Refusal, Reply};
 use crate::value::Value;
 
-/// What a retrieval's reply repeats from its request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Shape<'a> {
-    /// The keys as they were sent.
-    pub keys: &'a [&'a [u8]],
-    /// Values carry their cas unique.
-    pub with_cas: bool,
-}
-
-/// Writes the reply to a command.
-pub fn reply(reply: &Reply, shape: Shape<'_>, out: &mut Vec<u8>) {
+/// Writes the reply to a command, or of a retrieval its last line.
+pub fn reply(reply: &Reply, out: &mut Vec<u8>) {
     let line: &[u8] = match reply {
         Reply::Stored => b"STORED\r\n",
         Reply::NotStored => b"NOT_STORED\r\n",
@@ -28,45 +19,19 @@ pub fn reply(reply: &Reply, shape: Shape<'_>, out: &mut Vec<u8>) {
             write_number(*number, out);
             b"\r\n"
         }
-        Reply::Hits(hits) => {
-            for (key, hit) in shape.keys.iter().zip(hits) {
-                if let Some(hit) = hit {
-                    write_hit(key, hit, shape.with_cas, out);
-                }
-            }
-            b"END\r\n"
-        }
+        // What was found goes before this, one [`hit`] after the other.
+        Reply::Hits(_) => return end(out),
     };
     out.extend_from_slice(line);
 }
 
-/// Writes why a command was refused.
-pub fn refusal(refusal: &Refusal, out: &mut Vec<u8>) {
-    let class = match refusal.fault() {
-        Fault::Client => "CLIENT_ERROR",
-        Fault::Server => "SERVER_ERROR",
-    };
-    write_line(format_args!("{class} {refusal}"), out);
+/// Writes the line that ends a list.
+pub fn end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"END\r\n");
 }
 
-/// Writes what is wrong with a request.
-pub fn complaint(complaint: Complaint, out: &mut Vec<u8>) {
-    write_line(format_args!("{complaint}"), out);
-}
-
-/// Writes a line and its end.
-pub fn write_line(line: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    // Writing to a vector does not fail.
-    let _ = write!(out, "{line}\r\n");
-}
-
-/// Writes one figure of `stats`.
-pub fn stat(name: &str, value: impl std::fmt::Display, out: &mut Vec<u8>) {
-    write_line(format_args!("STAT {name} {value}"), out);
-}
-
-fn write_hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
+/// Writes one found entry under the key as it was sent.
+pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
     out.push(b' ');
@@ -95,6 +60,32 @@ fn write_hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes why a command was refused.
+pub fn refusal(refusal: &Refusal, out: &mut Vec<u8>) {
+    let class = match refusal.fault() {
+        Fault::Client => "CLIENT_ERROR",
+        Fault::Server => "SERVER_ERROR",
+    };
+    write_line(format_args!("{class} {refusal}"), out);
+}
+
+/// Writes what is wrong with a request.
+pub fn complaint(complaint: Complaint, out: &mut Vec<u8>) {
+    write_line(format_args!("{complaint}"), out);
+}
+
+/// Writes a line and its end.
+pub fn write_line(line: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{line}\r\n");
+}
+
+/// Writes one figure of `stats`.
+pub fn stat(name: &str, value: impl std::fmt::Display, out: &mut Vec<u8>) {
+    write_line(format_args!("STAT {name} {value}"), out);
 }
 
 fn write_cas(hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {

@@ -64,6 +64,8 @@ impl MemoryServer {
             tally: Arc::clone(&self.shared.tallies()[0]),
             input: Vec::new(),
             replies: VecDeque::new(),
+            received: 0,
+            largest_output: 0,
             closed: false,
         }
     }
@@ -76,6 +78,9 @@ pub(crate) struct MemoryWire {
     tally: Arc<Tally>,
     input: Vec<u8>,
     replies: VecDeque<u8>,
+    /// How many bytes of replies there have been, and the most of one turn.
+    received: u64,
+    largest_output: usize,
     closed: bool,
 }
 
@@ -98,7 +103,12 @@ impl MemoryWire {
             );
             self.input.drain(..taken);
             engine.flush().unwrap();
-            self.replies.extend(output.unsent());
+            self.received += output.unsent().len() as u64;
+            self.largest_output = self.largest_output.max(output.unsent().len());
+            // Nobody looks at more than this, and some tests make far more.
+            if self.replies.len() < 64 << 20 {
+                self.replies.extend(output.unsent());
+            }
             match flow {
                 Flow::Read | Flow::Full => {}
                 Flow::Close => self.closed = true,
@@ -113,6 +123,14 @@ impl MemoryWire {
                 }
             }
         }
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn largest_output(&self) -> usize {
+        self.largest_output
     }
 
     /// What comes back for these bytes.
