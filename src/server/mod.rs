@@ -124,66 +124,85 @@ async fn serve(
     let config = Arc::new(config);
     let engine = open_engine(disk, &config)?;
 
-    let threads = config.threads.map_or_else(cores, Ok)?;
-    let (orders, inbox) = mpsc::channel();
-    let print = origin.0.print_commands;
-    let shared = Arc::new(Shared::new(
-        engine,
-        Arc::clone(&config),
-        threads,
-        orders,
-        print,
-    ));
-    let terminate = Arc::new(Notify::new());
-    let upkeep = Upkeep::new(
-        Arc::clone(&shared),
-        inbox,
-        log,
-        origin,
-        Arc::clone(&terminate),
-    );
-    let upkeep = std::thread::Builder::new()
-        .name("upkeep".into())
-        .spawn(|| upkeep.run())?;
-    let started: Vec<_> = (0..threads)
-        .map(|number| worker::start(&shared, number))
-        .collect::<Result<_, _>>()?;
-    let (workers, threads): (Vec<Handle>, Vec<_>) = started.into_iter().unzip();
-
+    let running = Running::start(engine, &config, origin, log)?;
     announce(&listeners, &config);
     if detach::is_child() {
         detach::child_ready()?;
     }
     tokio::select! {
-        () = accept_all(&listeners, &shared, &workers) => {}
-        () = stop_signal(&mut signals, &shared) => {}
-        () = terminate.notified() => tracing::info!("stopping: a client asked for it"),
+        () = accept_all(&listeners, &running) => {}
+        () = stop_signal(&mut signals, &running.shared) => {}
+        () = running.terminate.notified() => tracing::info!("stopping: a client asked for it"),
+    }
+    drop(listeners);
+    running.stop()?;
+    Ok(pid_file.map_or(Ok(()), PidFile::remove)?)
+}
+
+/// The threads that serve.
+struct Running {
+    shared: Arc<Shared>,
+    workers: Vec<Handle>,
+    threads: Vec<JoinHandle<()>>,
+    upkeep: JoinHandle<()>,
+    /// Notified when a client asked for the end.
+    terminate: Arc<Notify>,
+}
+
+impl Running {
+    fn start(
+        engine: Engine,
+        config: &Arc<Config>,
+        origin: (Args, ConfigSource),
+        log: LogHandle,
+    ) -> io::Result<Self> {
+        let count = config.threads.map_or_else(cores, Ok)?;
+        let (orders, inbox) = mpsc::channel();
+        let print_commands = origin.0.print_commands;
+        let config = Arc::clone(config);
+        let shared = Arc::new(Shared::new(engine, config, count, orders, print_commands));
+        let terminate = Arc::new(Notify::new());
+        let upkeep = Upkeep::new(
+            Arc::clone(&shared),
+            inbox,
+            log,
+            origin,
+            Arc::clone(&terminate),
+        );
+        let upkeep = std::thread::Builder::new()
+            .name("upkeep".into())
+            .spawn(|| upkeep.run())?;
+        let started: io::Result<Vec<_>> = (0..count)
+            .map(|number| worker::start(&shared, number))
+            .collect();
+        let (workers, threads) = started?.into_iter().unzip();
+        Ok(Self {
+            shared,
+            workers,
+            threads,
+            upkeep,
+            terminate,
+        })
     }
 
-    systemd::stopping();
-    let begun = Tick::now();
-    drop(listeners);
-    for worker in &workers {
-        worker.tell(Message::Stop);
+    /// The workers finish what was received, the upkeep ends, the journal is closed and synced.
+    fn stop(self) -> Result<(), ServeError> {
+        systemd::stopping();
+        let begun = Tick::now();
+        for worker in &self.workers {
+            worker.tell(Message::Stop);
+        }
+        for thread in self.threads {
+            join(thread);
+        }
+        self.shared.order(Order::Stop);
+        join(self.upkeep);
+        let journal = self.shared.engine().journal();
+        journal.close().map_err(ServeError::Close)?;
+        let duration_ms = begun.elapsed().as_millis();
+        tracing::info!(duration_ms, "stopped, everything is on disk");
+        Ok(())
     }
-    for thread in threads {
-        join(thread);
-    }
-    shared.order(Order::Stop);
-    join(upkeep);
-    shared
-        .engine()
-        .journal()
-        .close()
-        .map_err(ServeError::Close)?;
-    if let Some(pid_file) = pid_file {
-        pid_file.remove()?;
-    }
-    tracing::info!(
-        duration_ms = begun.elapsed().as_millis(),
-        "stopped, everything is on disk"
-    );
-    Ok(())
 }
 
 async fn listen_all(config: &Config) -> Result<Vec<Listener>, ServeError> {
@@ -275,14 +294,13 @@ fn cores() -> io::Result<usize> {
     std::thread::available_parallelism().map(usize::from)
 }
 
-async fn accept_all(listeners: &[Listener], shared: &Shared, workers: &[Handle]) {
+async fn accept_all(listeners: &[Listener], running: &Running) {
     let numbers = AtomicU64::new(0);
-    join_all(
-        listeners
-            .iter()
-            .map(|one| one.accept_all(shared, workers, &numbers)),
-    )
-    .await;
+    let (shared, workers) = (&running.shared, &running.workers);
+    let accepting = listeners
+        .iter()
+        .map(|one| one.accept_all(shared, workers, &numbers));
+    join_all(accepting).await;
 }
 
 /// Returns at TERM or INT; a HUP is passed on to the upkeep thread.
