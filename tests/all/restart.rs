@@ -122,7 +122,7 @@ fn every_property_of_an_entry_survives_a_restart() {
     assert_eq!(client.ask("touch late -1").unwrap(), "TOUCHED");
     assert_eq!(client.incr("1.1", 3).unwrap(), "3");
     let everything = "gets 2.1 2.2 2.3 6.1 1.1 1.2 3.1 name gone late\r\n";
-    let mut read = |client: &mut Client| {
+    let read = |client: &mut Client| {
         client.send(everything.as_bytes()).unwrap();
         let mut lines = Vec::new();
         while lines.last().map(String::as_str) != Some("END") {

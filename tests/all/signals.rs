@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::daemon::{copy_files, listening_on, read_text, send_signal};
+use crate::support::daemon::{copy_files, listening_on, quoted, read_text, send_signal};
 use crate::support::load::Load;
 use crate::support::wire::PATIENCE;
 use crate::support::{Config, Daemon, Home, Random, until};
@@ -51,7 +51,7 @@ fn hup_while_the_files_were_moved_away_loses_nothing() {
     let seed = Random::seed("hup");
     let mut home = Home::new(Config::standard());
     let log = home.path("the.log");
-    home.reconfigure(|config| config.set("log", "file", &format!("{log:?}")));
+    home.reconfigure(|config| config.set("log", "file", &quoted(&log)));
     let daemon = home.start();
     let mut load = Load::new(&mut daemon.client(), 4, seed);
     let mut descriptors = 0;
@@ -508,8 +508,8 @@ fn as_a_daemon_it_detaches_and_keeps_a_pid_file() {
     let (log, pid_file) = (home.path("the.log"), home.path("the.pid"));
     home.reconfigure(|config| {
         config.set("server", "daemon", "1");
-        config.set("server", "pid_file", &format!("{pid_file:?}"));
-        config.set("log", "file", &format!("{log:?}"));
+        config.set("server", "pid_file", &quoted(&pid_file));
+        config.set("log", "file", &quoted(&log));
     });
     let (code, _, error) = home.run(&[]);
     assert_eq!(code, Some(0), "{error}");

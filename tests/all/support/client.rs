@@ -60,12 +60,6 @@ impl Client {
         self.ask(&format!("incr {key} {delta}"))
     }
 
-    /// One `mset` of these keys and values.
-    pub(crate) fn mset(&mut self, items: &[(String, String)]) -> io::Result<String> {
-        self.send(&mset_bytes(items))?;
-        self.line()
-    }
-
     /// The values of those of `keys` that exist, by one `get`.
     pub(crate) fn get_many(&mut self, keys: &[String]) -> io::Result<BTreeMap<String, String>> {
         self.send(format!("get {}\r\n", keys.join(" ")).as_bytes())?;

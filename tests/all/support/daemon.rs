@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::{Client, until};
 
 /// How long a start may take, replay included.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long a stop may take: the contract says 5 s; what is over shows as a failure.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -107,7 +107,7 @@ impl Home {
         edit(&mut self.config);
         let mut whole = self.config.clone();
         if whole.get("data", "dir").is_none() {
-            whole.set("data", "dir", &format!("{:?}", self.data()));
+            whole.set("data", "dir", &quoted(&self.data()));
         }
         fs::write(self.config_path(), whole.text()).unwrap();
     }
@@ -322,6 +322,11 @@ fn append_to(path: &Path) -> File {
         .append(true)
         .open(path)
         .unwrap()
+}
+
+/// A path as TOML text.
+pub(crate) fn quoted(path: &Path) -> String {
+    toml::Value::from(path.to_str().unwrap()).to_string()
 }
 
 /// Copies the files of a directory (not its folders) into a new one.
