@@ -1,9 +1,10 @@
 #!/bin/bash
-# Installs the memcached clients that the tests use, from Debian's packages, and what compiles
-# and runs them. Needs root or sudo; does nothing when all of them are there.
+# Installs the memcached clients that the tests use, from Debian's packages, what compiles and
+# runs them, and what watches the daemon (systemd-analyze, strace). Needs root or sudo; does
+# nothing when all of them are there.
 set -euo pipefail
 packages=(memcached libmemcached-tools libmemcached-dev gcc libc6-dev python3
-    python3-pylibmc python3-pymemcache python3-memcache perl libcache-memcached-perl systemd)
+    python3-pylibmc python3-pymemcache python3-memcache perl libcache-memcached-perl systemd strace)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

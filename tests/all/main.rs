@@ -32,5 +32,6 @@ mod restart;
 mod signals;
 mod stats;
 mod support;
+mod syscalls;
 mod tidy;
 mod transcript;

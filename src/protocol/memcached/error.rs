@@ -52,7 +52,9 @@ impl fmt::Display for Complaint {
             }
             Self::TooLarge => f.write_str("SERVER_ERROR object too large for cache"),
             Self::BadChunk => f.write_str("CLIENT_ERROR bad data chunk"),
-            Self::BadLength => f.write_str("CLIENT_ERROR bad data chunk: length is not a number"),
+            Self::BadLength => {
+                f.write_str("CLIENT_ERROR bad data chunk: length must be 0..2147483645")
+            }
             Self::LineTooLong(max) => write!(f, "CLIENT_ERROR line is longer than {max} bytes"),
             Self::Foreign(protocol) => write!(
                 f,

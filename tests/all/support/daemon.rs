@@ -80,14 +80,29 @@ impl Config {
 pub(crate) struct Home {
     dir: TempDir,
     config: Config,
+    /// What the daemon is started by, if not directly: a program and its arguments.
+    wrapper: Vec<String>,
 }
 
 impl Home {
     pub(crate) fn new(config: Config) -> Self {
         let dir = TempDir::new().unwrap();
-        let mut home = Self { dir, config };
+        let wrapper = Vec::new();
+        let mut home = Self {
+            dir,
+            config,
+            wrapper,
+        };
         home.reconfigure(|_| {});
         home
+    }
+
+    /// Has the daemon started by another program. Its process is then that program's child: it
+    /// ends by `term` from a client.
+    #[must_use]
+    pub(crate) fn started_by(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -122,7 +137,15 @@ impl Home {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_storage_server"));
+        let binary = env!("CARGO_BIN_EXE_storage_server");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(binary),
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary);
+                command
+            }
+        };
         command.arg("-c").arg(self.config_path()).args(args);
         command
             .current_dir(self.dir.path())
