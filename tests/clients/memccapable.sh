@@ -3,7 +3,7 @@
 # What it expects depends on VERSION, so it is told 1.6: that is what the daemon follows.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-python3 "$here/as_memcached_1_6.py" "$HOST" "$PORT" >port &
+/usr/bin/python3 "$here/as_memcached_1_6.py" "$HOST" "$PORT" >port &
 relay=$!
 trap 'kill $relay' EXIT
 for _ in $(seq 100); do

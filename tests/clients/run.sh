@@ -15,6 +15,7 @@ binary=${1:?usage: run.sh BINARY|--memcached [CLIENT]}
 only=${2:-}
 export HOST=127.0.0.1 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 work=$(mktemp -d)
+: >"$work/log"
 server=
 finish() {
     [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server" 2>/dev/null
