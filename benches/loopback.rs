@@ -102,7 +102,7 @@ impl Server {
         Self::start(name, Dialect::Memcached, |port, dir| {
             let config = format!("{dir}/config.ini");
             let text = format!(
-                "[server]\nlisten = \"127.0.0.1:{port}\"\nthreads = 1\n[log]\nlevel = \"warn\"\n\
+                "[server]\nlisten = \"127.0.0.1:{port}\"\nthreads = 1\nmax_value = \"32m\"\n[log]\nlevel = \"warn\"\n\
                  [data]\ndir = \"{dir}/data\"\nfsync = \"{fsync}\"\n[types]\n3 = \"DATA\"\n"
             );
             fs::write(&config, text).unwrap();
@@ -356,26 +356,86 @@ fn fan_out_table(server: &Server) {
     }
 }
 
-fn counter_memory(server: &Server) {
-    const COUNTERS: u64 = 1_000_000;
+/// What the server's memory grows by for each of `items`, in bytes: `request` is the one that
+/// stores batch number n, and `reply` its length.
+fn growth(
+    server: &Server,
+    items: usize,
+    batches: usize,
+    mut request: impl FnMut(usize) -> (Vec<u8>, usize),
+) -> f64 {
     let mut streams = server.connect(1);
     let mut buffer = vec![0; 1 << 20];
     let before = server.resident_bytes();
-    for first in (0..COUNTERS).step_by(1000) {
-        let batch: String = (first..first + 1000)
-            .map(|id| match server.dialect {
-                Dialect::Memcached if server.name == "memcached" => {
-                    format!("set 2.{id:07} 0 0 1\r\n7\r\n")
-                }
-                Dialect::Memcached => format!("set 2.{id} 0 0 1\r\n7\r\n"),
-                Dialect::Redis => format!("*3\r\n$3\r\nSET\r\n$9\r\n2.{id:07}\r\n$1\r\n7\r\n"),
-            })
-            .collect();
-        let reply = 1000 * server.set_reply();
-        round(&mut streams, &[batch.into_bytes()], reply, &mut buffer);
+    for batch in 0..batches {
+        let (bytes, reply) = request(batch);
+        round(&mut streams, &[bytes], reply, &mut buffer);
     }
     let grown = server.resident_bytes().saturating_sub(before);
-    println!("{}: {:.1} B", server.name, grown as f64 / COUNTERS as f64);
+    grown as f64 / items as f64
+}
+
+/// A million entries `prefix.n` with this value, stored a thousand at a time.
+fn entries(server: &Server, prefix: &str, value: &str) -> f64 {
+    const ENTRIES: usize = 1_000_000;
+    growth(server, ENTRIES, ENTRIES / 1000, |batch| {
+        let mut text = String::new();
+        for id in batch * 1000..(batch + 1) * 1000 {
+            let (key, length) = (format!("{prefix}.{id}"), value.len());
+            match server.dialect {
+                Dialect::Memcached => write!(text, "set {key} 0 0 {length}\r\n{value}\r\n"),
+                Dialect::Redis => {
+                    let key_length = key.len();
+                    write!(text, "*3\r\n$3\r\nSET\r\n${key_length}\r\n{key}\r\n")
+                        .and_then(|()| write!(text, "${length}\r\n{value}\r\n"))
+                }
+            }
+            .unwrap();
+        }
+        (text.into_bytes(), 1000 * server.set_reply())
+    })
+}
+
+/// `indexes` sets of `members` ids each, none of them in a row.
+fn members(server: &Server, indexes: usize, members: usize) -> f64 {
+    growth(server, indexes * members, indexes, |index| {
+        let ids: Vec<_> = (0..members)
+            .map(|at| (index * 7 + at * 131).to_string())
+            .collect();
+        match server.dialect {
+            Dialect::Memcached => {
+                let body = ids.join("\n");
+                let key = 1000 * members + index;
+                let text = format!("set 1.{key} 0 0 {}\r\n{body}\r\n", body.len());
+                (text.into_bytes(), "STORED\r\n".len())
+            }
+            Dialect::Redis => {
+                let mut text = format!("*{}\r\n$4\r\nSADD\r\n", members + 2);
+                let key = format!("{members}:{index}");
+                for word in std::iter::once(&key).chain(&ids) {
+                    write!(text, "${}\r\n{word}\r\n", word.len()).unwrap();
+                }
+                (text.into_bytes(), format!(":{members}\r\n").len())
+            }
+        }
+    })
+}
+
+fn memory_table(servers: &[Server]) {
+    println!("\nresident memory, bytes for each");
+    for server in servers {
+        let mut row = format!(
+            "{}: counter {:.1}, 32-byte item {:.1}",
+            server.name,
+            entries(server, "2", "7"),
+            entries(server, "3", "0123456789abcdef0123456789abcdef"),
+        );
+        if server.name != "memcached" {
+            let (few, many) = (members(server, 5000, 150), members(server, 1, 1_000_000));
+            write!(row, ", member of 150 {few:.1}, of 1,000,000 {many:.1}").unwrap();
+        }
+        println!("{row}");
+    }
 }
 
 fn main() {
@@ -395,6 +455,5 @@ fn main() {
     servers.iter().for_each(preload);
     requests_table(&servers);
     fan_out_table(&servers[0]);
-    println!("\nresident memory per counter, 1 M of them");
-    servers.iter().for_each(counter_memory);
+    memory_table(&servers);
 }
