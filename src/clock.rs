@@ -1,6 +1,6 @@
 //! The only place that reads time; everywhere else `now` is an argument.
 //!
-//! Invariant: [`Clock::now`] never goes back, whatever the system's clock does: it starts at the
+//! Invariant: [`Clock::tick`] never goes back, whatever the system's clock does: it starts at the
 //! wall clock (or at the newest record's time, if that is later) and runs with the monotonic one.
 
 #![expect(
