@@ -81,6 +81,15 @@ pub enum Refusal {
     /// The server is stopping.
     #[error("the server is stopping")]
     StorageClosed,
+    /// `flush_all` is turned off.
+    #[error("flush_all not allowed: allow_flush_all in [server]")]
+    FlushAllOff,
+    /// `term` and `shutdown` are turned off.
+    #[error("term and shutdown are off: allow_term in [server]")]
+    TermOff,
+    /// The client may not stop the server from where it is.
+    #[error("term and shutdown are for local clients: term_from in [server]")]
+    TermFromAfar,
     /// A defect of the server: its own rules do not fit each other.
     #[error("internal error: {0}; please report this")]
     Internal(&'static str),
@@ -107,6 +116,9 @@ impl Refusal {
             | Self::DeltaOutOfRange
             | Self::NonNumeric
             | Self::NoTarget
+            | Self::FlushAllOff
+            | Self::TermOff
+            | Self::TermFromAfar
             | Self::TargetNotCounter(_) => Fault::Client,
             Self::TooLarge
             | Self::TooManyMembers { .. }
@@ -116,6 +128,27 @@ impl Refusal {
             | Self::StorageStalled
             | Self::StorageClosed
             | Self::Internal(_) => Fault::Server,
+        }
+    }
+
+    /// The cause without any key or value: for the log, which is no place for clients' data.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Key(_) => "a key of no type",
+            Self::NotANumber { .. } => "a counter's value is not a number in range",
+            Self::Member { .. } => "an index's body is not a list of members",
+            Self::WrongKind { .. } => "the command does not apply to the type",
+            Self::BadDelta | Self::DeltaOutOfRange => "the delta is not in range",
+            Self::NonNumeric => "incr or decr of a value that is no number",
+            Self::NoTarget | Self::TargetNotCounter(_) => "a wrong target type",
+            Self::TooLarge | Self::TooManyMembers { .. } => "too large",
+            Self::OutOfMemory => "memory_limit is reached",
+            Self::DiskFull => "out of disk space: writes resume when there is room",
+            Self::StorageFailed => "a write or a sync failed: writes resume after a snapshot",
+            Self::StorageStalled => "the disk has not answered for 5 seconds",
+            Self::StorageClosed => "the server is stopping",
+            Self::FlushAllOff | Self::TermOff | Self::TermFromAfar => "not allowed",
+            Self::Internal(cause) => cause,
         }
     }
 

@@ -92,6 +92,18 @@ impl Misfit {
 const SUFFIXES: [(char, u32); 3] = [('g', 30), ('m', 20), ('k', 10)];
 
 impl Form {
+    /// Copies the value from one configuration to another.
+    pub(super) fn copy(&self, from: &Config, to: &mut Config) {
+        match self {
+            Self::Flag { set, get } => set(to, get(from)),
+            Self::Number { set, get, .. } | Self::Bytes { set, get, .. } => set(to, get(from)),
+            Self::Choice { set, get, .. } => set(to, get(from)),
+            Self::Path { set, get, .. } => set(to, &get(from)),
+            Self::Mode { set, get } => set(to, get(from)),
+            Self::Listen => to.listen.clone_from(&from.listen),
+        }
+    }
+
     /// Reads a value into the configuration.
     pub(super) fn read(
         &self,

@@ -112,6 +112,17 @@ impl Config {
         parse::parse(text, file)
     }
 
+    /// What runs after a HUP with the file `new`: its values, but those of this configuration
+    /// for keys that take effect at a restart.
+    #[must_use]
+    pub fn after_hup(&self, new: Self) -> Self {
+        let mut next = new;
+        for row in KEYS.iter().filter(|row| row.applies == Applies::AtRestart) {
+            row.form.copy(self, &mut next);
+        }
+        next
+    }
+
     /// The keys whose values differ in `other`, and whether a HUP applies them.
     pub fn changed_keys(&self, other: &Self) -> Vec<(&'static str, Applies)> {
         let mut changed: Vec<_> = KEYS

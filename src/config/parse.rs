@@ -327,5 +327,7 @@ fn habit_of_ini(line: &str) -> Option<String> {
         .chars()
         .all(|it| it.is_alphanumeric() || "/_-.:*+~ ".contains(it));
     let name = name.trim();
-    (is_bare && !value.is_empty()).then(|| format!("; text goes in quotes: {name} = \"{value}\""))
+    let is_toml = value.parse::<i64>().is_ok() || matches!(value, "true" | "false");
+    (is_bare && !is_toml && !value.is_empty())
+        .then(|| format!("; text goes in quotes: {name} = \"{value}\""))
 }

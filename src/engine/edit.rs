@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Answer, Engine, Turn};
+use super::{Answer, Engine, Turn, room_bytes};
 use crate::clock::Expiry;
 use crate::command::put::Body;
 use crate::command::{
@@ -13,23 +13,13 @@ use crate::key::Key;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::Kind;
 
-/// What any record takes beside its key and its body, at the most, in bytes.
-const RECORD_BYTES: usize = 64;
-
-/// A member takes at least 2 bytes on the wire and at most 9 in a record.
-const BODY_FACTOR: usize = 5;
-
-fn put_bytes(put: &Put<'_>) -> usize {
-    RECORD_BYTES + put.key.len() + put.body.len() * BODY_FACTOR
-}
-
 impl Engine {
     /// Decides about one entry and carries the decision out.
     fn edit<'a, P>(
         &self,
         turn: &mut Turn,
         raw: &'a [u8],
-        bytes: usize,
+        bytes: u64,
         prepare: impl Fn(Place<'a>) -> P,
         decide: impl Fn(Place<'a>, P, Option<View<'_>>, &Context) -> Result<Outcome<'a>, Refusal>,
     ) -> Result<Answer, Refusal> {
@@ -58,7 +48,7 @@ impl Engine {
         self.edit(
             turn,
             put.key,
-            put_bytes(put),
+            room_bytes(1, put.key.len() + put.body.len()),
             prepare,
             |place, body, old, ctx| put.decide(place, body, old, ctx),
         )
@@ -69,7 +59,7 @@ impl Engine {
         if let (Key::Typed(key), Holds::Kind(Kind::Index)) = (place.key, place.holds) {
             return self.fan_out(turn, key, arith);
         }
-        let bytes = RECORD_BYTES + arith.key.len();
+        let bytes = room_bytes(1, arith.key.len());
         self.edit(
             turn,
             arith.key,
@@ -83,7 +73,7 @@ impl Engine {
         self.edit(
             turn,
             key,
-            RECORD_BYTES + key.len(),
+            room_bytes(1, key.len()),
             |_| (),
             |place, (), old, _| Ok(remove::delete(place.key, old)),
         )
@@ -98,7 +88,7 @@ impl Engine {
         self.edit(
             turn,
             key,
-            RECORD_BYTES + key.len(),
+            room_bytes(1, key.len()),
             |_| (),
             |place, (), old, ctx| Ok(remove::touch(place.key, exptime, old, ctx)),
         )
@@ -109,7 +99,7 @@ impl Engine {
         &self,
         turn: &mut Turn,
         raws: &[&'a [u8]],
-        bytes: usize,
+        bytes: u64,
         prepare: impl Fn(&[Place<'a>]) -> P,
         decide: impl Fn(&[Place<'a>], P, &WriteSet<'_>, &Context) -> Result<Outcome<'a>, Refusal>,
     ) -> Result<Answer, Refusal> {
@@ -141,7 +131,8 @@ impl Engine {
 
     pub(super) fn put_many(&self, turn: &mut Turn, puts: &[Put<'_>]) -> Result<Answer, Refusal> {
         let keys: Vec<_> = puts.iter().map(|put| put.key).collect();
-        let bytes = puts.iter().map(put_bytes).sum();
+        let bytes = puts.iter().map(|put| put.key.len() + put.body.len()).sum();
+        let bytes = room_bytes(puts.len(), bytes);
         let prepare = |places: &[Place<'_>]| -> Vec<Body<'_>> {
             puts.iter()
                 .zip(places)
@@ -174,7 +165,8 @@ impl Engine {
         fetch: &Fetch<'_>,
         exptime: Exptime,
     ) -> Result<Answer, Refusal> {
-        let bytes = fetch.keys.iter().map(|key| RECORD_BYTES + key.len()).sum();
+        let bytes = fetch.keys.iter().map(|key| key.len()).sum();
+        let bytes = room_bytes(fetch.keys.len(), bytes);
         self.edit_many(
             turn,
             &fetch.keys,
@@ -197,7 +189,7 @@ impl Engine {
     }
 
     pub(super) fn flush_all(&self, turn: &mut Turn, delay: Exptime) -> Result<Answer, Refusal> {
-        let room = self.reserve(RECORD_BYTES)?;
+        let room = self.reserve(room_bytes(1, 0))?;
         let mut shards = self.store.write_set(ShardSet::ALL);
         let now = self.context(turn).now;
         let at = Some(delay.resolve(now))
@@ -214,7 +206,7 @@ impl Engine {
     /// Carries out a delayed `flush_all` that is due. If the journal has no room now, the next
     /// turn tries again.
     pub(super) fn flush_due(&self) {
-        let Ok(room) = self.reserve(RECORD_BYTES) else {
+        let Ok(room) = self.reserve(room_bytes(1, 0)) else {
             return;
         };
         let mut shards = self.store.write_set(ShardSet::ALL);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Engine, Turn};
+use super::{Answer, Engine, Turn, room_bytes};
 use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
 use crate::store::locks::ShardSet;
@@ -12,9 +12,6 @@ use crate::value::{Delta, Index};
 /// From how many members on all shards are locked: with 256 shards, most of them would be
 /// anyway, and looking up which costs more than locking the rest.
 const LOCK_ALL_FROM: usize = 128;
-
-/// The record of a fan-out, at the most, in bytes.
-const RECORD_BYTES: usize = 64;
 
 /// What an index was when it was looked up.
 enum Seen {
@@ -45,7 +42,7 @@ impl Engine {
             } else {
                 self.shards_of(index, &seen)
             };
-            let room = self.reserve(RECORD_BYTES)?;
+            let room = self.reserve(room_bytes(1, 0))?;
             let mut shards = self.store.write_set(set);
             let now = self.clock.latest();
             let same_types = shards.types().is_some_and(|types| turn.is_current(types));

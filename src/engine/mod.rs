@@ -18,11 +18,11 @@ use parking_lot::RwLock;
 
 use crate::clock::{Clock, Tick, Time};
 use crate::command::{Command, Context, Outcome, Place, Refusal, Reply};
-use crate::journal::{Journal, Refused, Room};
+use crate::journal::{self, Journal, Refused, Room};
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
 use crate::types::{KeyRules, TypeTable};
-pub use replay::OpenError;
+pub use replay::{OpenError, Progress};
 pub use upkeep::TypesError;
 
 /// The store, its journal and the rules that the operator set.
@@ -34,6 +34,7 @@ pub struct Engine {
     /// Counts the changes of the type table and of the settings.
     epoch: AtomicU64,
     memory_full: AtomicBool,
+    closing: AtomicBool,
 }
 
 /// What the operator set for commands.
@@ -102,6 +103,11 @@ impl Answer {
     }
 }
 
+/// Room in the journal for a record of `items` keys and `bytes` of request.
+fn room_bytes(items: usize, bytes: usize) -> u64 {
+    journal::room_bytes(items as u64, bytes as u64)
+}
+
 impl Engine {
     /// The journal: its positions, its figures, its health.
     pub fn journal(&self) -> &Journal {
@@ -162,7 +168,7 @@ impl Engine {
 
     /// Writes what the turns so far have put into the journal's buffer. Every turn ends with
     /// this, before any of its replies leaves.
-    pub fn flush(&self) -> Result<(), crate::journal::Failed> {
+    pub fn flush(&self) -> Result<(), journal::Failed> {
         self.journal.flush()
     }
 
@@ -176,9 +182,9 @@ impl Engine {
         }
     }
 
-    fn reserve(&self, bytes: usize) -> Result<Room, Refusal> {
+    fn reserve(&self, bytes: u64) -> Result<Room, Refusal> {
         self.journal
-            .reserve(bytes as u64)
+            .reserve(bytes)
             .map_err(|refused| match refused {
                 Refused::DiskFull => Refusal::DiskFull,
                 Refused::Failed => Refusal::StorageFailed,
@@ -208,10 +214,12 @@ impl Engine {
             return Ok(Answer::read(outcome.reply, seen));
         };
         let seq = self.journal.append(time, &change, room);
-        apply(change, Stamp { seq, time }).map_err(|misfit| {
-            tracing::error!(%misfit, "a decided change does not apply");
-            Refusal::Internal("a decided change does not apply")
-        })?;
+        if let Err(misfit) = apply(change, Stamp { seq, time }) {
+            // The record is in the buffer and the memory has gone another way. The record must
+            // not reach the file, or no start would get past it.
+            tracing::error!(%misfit, "a decided change does not apply: aborting");
+            std::process::abort();
+        }
         Ok(Answer {
             reply: outcome.reply,
             seq,

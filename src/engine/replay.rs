@@ -1,5 +1,6 @@
 //! Starting: the state is made from the newest snapshot and the journal after it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -27,17 +28,24 @@ pub enum OpenError {
     /// The configured types do not fit the data.
     #[error(transparent)]
     Types(#[from] TypesError),
+    /// The server was told to stop in the meantime.
+    #[error("stopped during the start; nothing was changed")]
+    Stopped,
 }
+
+/// Hears how many bytes of how many have been read, and may end the start.
+pub type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 
 /// Hands recovered records to the store, under all its locks.
 struct Rebuild<'s, 'p> {
     shards: WriteSet<'s>,
     /// The configured types, which must fit what was found.
     types: &'p TypeTable,
-    refused: Option<TypesError>,
+    /// Why the state is refused, if it is.
+    refused: Option<OpenError>,
     /// The time of the start or of the newest record, whichever is later.
     now: Time,
-    progress: &'p mut dyn FnMut(u64, u64),
+    progress: &'p mut Progress<'p>,
 }
 
 impl Replay for Rebuild<'_, '_> {
@@ -62,25 +70,28 @@ impl Replay for Rebuild<'_, '_> {
         let found = self.shards.types().map(Arc::clone).unwrap_or_default();
         check_types(&self.shards, &found, self.types, self.now).map_err(|error| {
             let text = error.to_string();
-            self.refused = Some(error);
+            self.refused = Some(error.into());
             ReplayError(text)
         })
     }
 
-    fn progress(&mut self, done_bytes: u64, total_bytes: u64) {
-        (self.progress)(done_bytes, total_bytes);
+    fn progress(&mut self, done_bytes: u64, total_bytes: u64) -> Result<(), ReplayError> {
+        if (self.progress)(done_bytes, total_bytes).is_break() {
+            self.refused = Some(OpenError::Stopped);
+            return Err(ReplayError(OpenError::Stopped.to_string()));
+        }
+        Ok(())
     }
 }
 
 impl Engine {
-    /// Recovers the state from `disk`, and declares `types`. `progress` hears how many bytes of
-    /// how many have been read, now and then.
+    /// Recovers the state from `disk`, and declares `types`.
     pub fn open(
         disk: Arc<dyn Disk>,
         mut options: Options,
         settings: Settings,
         types: &TypeTable,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut Progress<'_>,
     ) -> Result<(Self, Recovered), OpenError> {
         let store = Store::default();
         options.now = Clock::starting_after(Time(0)).latest();
@@ -96,7 +107,7 @@ impl Engine {
             (Journal::open(disk, options, &mut rebuild), rebuild.refused)
         };
         if let Some(refused) = refused {
-            return Err(refused.into());
+            return Err(refused);
         }
         let (journal, recovered) = opened?;
         let engine = Self {
@@ -106,6 +117,7 @@ impl Engine {
             settings: RwLock::new(Arc::new(settings)),
             epoch: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         };
         engine.declare_types(types)?;
         Ok((engine, recovered))

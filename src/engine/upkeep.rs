@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Engine, Settings};
+use super::{Engine, Settings, room_bytes};
 use crate::clock::Time;
 use crate::command::{Change, Outcome, Refusal, Reply, View};
 use crate::journal::JournalError;
@@ -53,7 +53,7 @@ impl Engine {
     /// Makes `types` the type table, if what is stored allows it. A table that is already the
     /// current one is not journalled again.
     pub fn declare_types(&self, types: &TypeTable) -> Result<(), TypesError> {
-        let room = self.reserve(64 + 16 * types.rows().len())?;
+        let room = self.reserve(room_bytes(types.rows().len(), 0))?;
         let mut shards = self.store.write_set(ShardSet::ALL);
         let now = self.clock.latest();
         let decided = check_types(&shards, &self.store.types(), types, now).map(|()| {
@@ -77,6 +77,11 @@ impl Engine {
         Ok(())
     }
 
+    /// The server stops: a snapshot that is being written is given up.
+    pub fn give_up_snapshots(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Takes on other settings.
     pub fn set_settings(&self, settings: Settings) {
         *self.settings.write() = Arc::new(settings);
@@ -84,7 +89,7 @@ impl Engine {
     }
 
     /// Writes a snapshot: of a new generation if the files of this one were moved away. Writers
-    /// wait while it is written, readers do not.
+    /// wait until all entries are in the file, and so does who shares a worker with one.
     pub fn snapshot(&self, new_generation: bool) -> Result<(), JournalError> {
         let mut writer = self.journal.begin_snapshot(new_generation)?;
         {
@@ -94,6 +99,9 @@ impl Engine {
             writer.types(&self.store.types())?;
             writer.pending_flush(self.store.pending_flush().time())?;
             for shard in shards.shards() {
+                if self.closing.load(Ordering::Relaxed) {
+                    return Err(JournalError::Closed);
+                }
                 shard.for_each(now, |key, view| {
                     let value = view.value.to_value();
                     let View {

@@ -183,18 +183,22 @@ impl FileDisk {
             .truncate(false)
             .open(path.join(Name::Lock.to_string()))
             .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DiskError::Locked {
-                    path: path.display().to_string(),
-                });
+        let directory = File::open(path).map_err(failed)?;
+        // The directory itself is locked, too: somebody may move the LOCK file away.
+        for held in [&lock, &directory] {
+            match held.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DiskError::Locked {
+                        path: path.display().to_string(),
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         Ok(Self {
             path: path.to_owned(),
-            directory: File::open(path).map_err(failed)?,
+            directory,
             _lock: lock,
         })
     }

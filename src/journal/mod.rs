@@ -59,8 +59,6 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Space is allocated ahead in steps of this size, each twice the one before, up to 64 MiB.
     pub allocate_bytes: u64,
-    /// A snapshot is due after so many journal bytes (and at least the last snapshot's size).
-    pub snapshot_bytes: u64,
     /// A snapshot is due after so much replay work, see [`Journal::add_work`].
     pub snapshot_work: u64,
     /// `EverySec`: a sync starts when the oldest unsynced write is this old.
@@ -82,7 +80,6 @@ impl Default for Options {
             fsync: Fsync::EverySec,
             segment_bytes: 1 << 30,
             allocate_bytes: 1 << 20,
-            snapshot_bytes: 512 << 20,
             snapshot_work: 200_000_000,
             sync_after_ms: 400,
             hold_after_ms: 1000,
@@ -145,8 +142,8 @@ pub trait Replay {
     fn complete(&mut self) -> Result<(), ReplayError> {
         Ok(())
     }
-    /// How far it is, now and then.
-    fn progress(&mut self, done_bytes: u64, total_bytes: u64);
+    /// How far it is, now and then. An error ends the recovery; nothing has been changed.
+    fn progress(&mut self, done_bytes: u64, total_bytes: u64) -> Result<(), ReplayError>;
 }
 
 /// What recovery found.

@@ -126,12 +126,6 @@ pub(super) fn open(
     edit(&*disk, &found, last, &end, &mut recovered)?;
     let journal = go_on(disk, options, &found, (snapshot, last), &end, &recovered)?;
     recovered.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(
-        "recovered {} entries and {} records in {} ms",
-        recovered.entries,
-        recovered.records,
-        recovered.duration_ms
-    );
     Ok((journal, recovered))
 }
 
@@ -176,9 +170,10 @@ fn new_log_id() -> Result<LogId, JournalError> {
 }
 
 impl Scanner<'_> {
-    fn advance(&mut self, bytes: u64) {
+    fn advance(&mut self, bytes: u64) -> Result<(), JournalError> {
         self.recovered.bytes += bytes;
-        self.sink.progress(self.recovered.bytes, self.total);
+        let told = self.sink.progress(self.recovered.bytes, self.total);
+        told.map_err(JournalError::Rejected)
     }
 
     fn snapshot(&mut self, snapshot: &Opened) -> Result<(), JournalError> {
@@ -189,7 +184,7 @@ impl Scanner<'_> {
                 Step::Batch(batch) => {
                     self.batch(snapshot, &batch, reader.payload(), 0)
                         .map_err(|error| error.at(snapshot, begin))?;
-                    self.advance(reader.offset() - begin);
+                    self.advance(reader.offset() - begin)?;
                 }
                 Step::End => break,
                 Step::Clean => {
@@ -278,7 +273,7 @@ impl Scanner<'_> {
                     unsynced.see(&batch, reader.offset());
                     self.batch(segment, &batch, reader.payload(), from)
                         .map_err(|error| error.at(segment, begin))?;
-                    self.advance(reader.offset() - begin);
+                    self.advance(reader.offset() - begin)?;
                 }
                 Step::End => {
                     unsynced.from = begin;

@@ -320,6 +320,7 @@ impl SnapshotWriter {
         snapshot.complete()?;
         if self.heals {
             shared.heal(snapshot)?;
+            shared.call_wakers();
         } else {
             // A restart expects all records before the cut to be there.
             let synced = shared

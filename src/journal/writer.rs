@@ -198,6 +198,9 @@ impl Shared {
     }
 
     pub(super) fn flush(&self) -> Result<(), Failed> {
+        if self.health.load(Acquire) == FAILED {
+            return Err(Failed);
+        }
         if self.is_written() {
             return Ok(());
         }
@@ -217,9 +220,11 @@ impl Shared {
         let mut last = std::mem::take(&mut active.spare);
         let full = self.buffer.lock().take(&mut last);
         let mut result = Ok(());
+        let mut wrote = false;
         for part in full.iter().chain([&last]) {
             if result.is_ok() && part.count > 0 {
                 result = self.write_part(active, part);
+                wrote = true;
             }
             if result.is_err() {
                 self.room.fetch_add(part.charged().cast_signed(), Relaxed);
@@ -227,7 +232,7 @@ impl Shared {
         }
         last.clear();
         active.spare = last;
-        if result.is_ok() {
+        if result.is_ok() && wrote {
             self.note_write(active);
         }
         result
@@ -362,14 +367,14 @@ impl Journal {
         self.shared.work.fetch_add(units, Relaxed);
     }
 
-    /// True if a snapshot is due: by bytes, by work, or because the storage has failed and only
+    /// True if a snapshot is due: by journal bytes (`after_bytes`, and at least the last
+    /// snapshot's size), by work, or because the storage has failed and only
     /// a snapshot heals it. Callers wait a while after a failed one.
-    pub fn needs_snapshot(&self) -> bool {
-        let options = &self.shared.options;
+    pub fn needs_snapshot(&self, after_bytes: u64) -> bool {
         let stats = self.stats();
         stats.failed.is_some()
-            || stats.bytes_since_snapshot >= options.snapshot_bytes.max(stats.snapshot_bytes)
-            || self.shared.work.load(Relaxed) >= options.snapshot_work
+            || stats.bytes_since_snapshot >= after_bytes.max(stats.snapshot_bytes)
+            || self.shared.work.load(Relaxed) >= self.shared.options.snapshot_work
     }
 
     /// The reason while the storage has failed.

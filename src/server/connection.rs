@@ -41,6 +41,10 @@ pub struct Connection {
     idle: Notify,
     /// Nothing more is read: the server stops, or the client was silent for too long.
     closing: Cell<bool>,
+    /// No further request is executed, not even one that has arrived.
+    given_up: Cell<bool>,
+    /// Replies that the client does not read are not waited for any longer.
+    abandoned: Notify,
     /// Wakes the task while it waits for input.
     reading: RefCell<Option<Waker>>,
 }
@@ -69,6 +73,8 @@ impl Connection {
             awaited: Cell::new(false),
             idle: Notify::new(),
             closing: Cell::new(false),
+            given_up: Cell::new(false),
+            abandoned: Notify::new(),
             reading: RefCell::default(),
         }
     }
@@ -88,6 +94,14 @@ impl Connection {
         self.closing.set(true);
         if let Some(waker) = self.reading.take() {
             waker.wake();
+        }
+    }
+
+    /// Closes without waiting for the client to read its replies.
+    pub fn abandon(&self) {
+        self.close();
+        if self.state.get() == State::Sending {
+            self.abandoned.notify_one();
         }
     }
 
@@ -125,8 +139,14 @@ impl Connection {
     /// Waits until the client has read something. False if it is gone or does not read: what is
     /// unsent is thrown away and the connection closes.
     async fn is_writable(&self) -> bool {
-        let writable = tokio::time::timeout(SEND_PATIENCE, self.writer.writable()).await;
-        let alive = matches!(writable, Ok(Ok(())));
+        let alive = tokio::select! {
+            writable = self.writer.writable() => writable.is_ok(),
+            () = self.abandoned.notified() => false,
+            () = tokio::time::sleep(SEND_PATIENCE) => {
+                tracing::info!(client = %self.client.peer.name, "closed: replies are not read");
+                false
+            }
+        };
         if !alive {
             self.give_up();
         }
@@ -136,6 +156,18 @@ impl Connection {
     fn give_up(&self) {
         *self.output.borrow_mut() = Output::default();
         self.closing.set(true);
+        self.given_up.set(true);
+    }
+
+    /// The client is gone, or its replies could not be made good: nothing more is executed.
+    fn is_given_up(&self) -> bool {
+        self.given_up.get()
+    }
+
+    /// The replies were spoiled by a failed storage: what is sent is sent, then it closes.
+    pub fn spoil(&self) {
+        self.close();
+        self.given_up.set(true);
     }
 
     /// Ready when everything has been sent or the client is gone.
@@ -145,7 +177,7 @@ impl Connection {
             match self.writer.try_write(output.unsent()) {
                 Ok(count) => {
                     worker.tally().add(Metric::BytesWritten, count as u64);
-                    output.sent(count);
+                    output.mark_sent(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(_) => {
@@ -244,8 +276,13 @@ impl Task {
                     Ok(Arrived::End) => Flow::Close,
                     Err(_) => return,
                 },
-                Flow::Full => {
+                Flow::Later => {
                     self.connection.idle().await;
+                    // The others have their turn first.
+                    tokio::task::yield_now().await;
+                    if self.connection.is_given_up() {
+                        return;
+                    }
                     self.advance_rest()
                 }
                 Flow::Reopen => {
@@ -327,6 +364,7 @@ impl Task {
 
     /// As HUP; the answer comes when the new files are verified.
     async fn reopen(&self) {
+        tracing::info!(client = %self.connection.client.peer.name, "reopen: reloading");
         let (done, result) = oneshot::channel();
         let ordered = self.worker.shared().order(Order::Reload(Some(done)));
         let result = if ordered { result.await.ok() } else { None };

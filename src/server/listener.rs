@@ -72,6 +72,14 @@ impl Listener {
         &self.name
     }
 
+    /// The same, if it is a TCP address.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Unix(..) => None,
+        }
+    }
+
     /// Accepts until it is cancelled.
     pub async fn accept_all(&self, shared: &Shared, workers: &[Handle], numbers: &AtomicU64) {
         let mut pause = PAUSE.0;

@@ -215,7 +215,7 @@ impl RateLimit {
             return;
         };
         if suppressed > 0 {
-            tracing::warn!("suppressed {suppressed} similar lines: {}", self.kind);
+            tracing::info!("suppressed {suppressed} similar lines: {}", self.kind);
         }
         log();
     }
@@ -326,7 +326,7 @@ mod tests {
         let expected = [
             " WARN refused",
             " WARN refused",
-            " WARN suppressed 8 similar lines: refused clients",
+            " INFO suppressed 8 similar lines: refused clients",
             " WARN refused again",
         ];
         assert_eq!(lines, expected);

@@ -19,8 +19,9 @@ pub mod upkeep;
 pub mod worker;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -55,7 +56,9 @@ pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error(
+        "cannot listen on {address}: {source}; stop what uses it, or change listen in [server]"
+    )]
     Listen {
         /// The address.
         address: String,
@@ -81,6 +84,7 @@ impl ServeError {
                 Exit::Locked
             }
             Self::Open(OpenError::Types(_)) => Exit::Config,
+            Self::Open(OpenError::Stopped) => Exit::Ok,
             Self::Open(OpenError::Journal(JournalError::Io { .. }))
             | Self::Disk(_)
             | Self::File(_)
@@ -114,6 +118,11 @@ async fn serve(
     log: LogHandle,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let stop_asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop_asked))?;
+    }
+    process::allow_descriptors(config.max_clients);
     let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&config.data_dir)?);
     let listeners = listen_all(&config).await?;
     let pid_file = config
@@ -122,7 +131,14 @@ async fn serve(
         .map(PidFile::create)
         .transpose()?;
     let config = Arc::new(config);
-    let engine = open_engine(disk, &config)?;
+    let engine = match open_engine(disk, &config, &stop_asked) {
+        Ok(engine) => engine,
+        Err(ServeError::Open(stopped @ OpenError::Stopped)) => {
+            tracing::info!("{stopped}");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
 
     let running = Running::start(engine, &config, origin, log)?;
     announce(&listeners, &config);
@@ -196,6 +212,7 @@ impl Running {
             join(thread);
         }
         self.shared.order(Order::Stop);
+        self.shared.engine().give_up_snapshots();
         join(self.upkeep);
         let journal = self.shared.engine().journal();
         journal.close().map_err(ServeError::Close)?;
@@ -219,12 +236,19 @@ async fn listen_all(config: &Config) -> Result<Vec<Listener>, ServeError> {
 }
 
 /// Recovers the state; the log, and the service manager, hear how it goes.
-fn open_engine(disk: Arc<dyn Disk>, config: &Config) -> Result<Engine, ServeError> {
+fn open_engine(
+    disk: Arc<dyn Disk>,
+    config: &Config,
+    stop_asked: &AtomicBool,
+) -> Result<Engine, ServeError> {
     const REPORT_EVERY: Duration = Duration::from_secs(5);
     let mut reported = Tick::now();
     let mut progress = |done: u64, total: u64| {
+        if stop_asked.load(Relaxed) {
+            return ControlFlow::Break(());
+        }
         if reported.elapsed() < REPORT_EVERY {
-            return;
+            return ControlFlow::Continue(());
         }
         reported = Tick::now();
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
@@ -235,10 +259,10 @@ fn open_engine(disk: Arc<dyn Disk>, config: &Config) -> Result<Engine, ServeErro
         );
         systemd::status(&format!("replaying the journal: {percent} %"));
         systemd::extend_timeout(REPORT_EVERY * 6);
+        ControlFlow::Continue(())
     };
     let options = Options {
         fsync: config.fsync,
-        snapshot_bytes: config.snapshot_after,
         ..Options::default()
     };
     let (engine, recovered) = Engine::open(
@@ -273,21 +297,23 @@ fn log_recovery(engine: &Engine, recovered: &Recovered, config: &Config) {
 }
 
 fn announce(listeners: &[Listener], config: &Config) {
-    let names: Vec<_> = listeners.iter().map(Listener::name).collect();
-    for name in &names {
-        tracing::info!("listening on {name}");
+    for listener in listeners {
+        tracing::info!("listening on {}", listener.name());
     }
-    let first = names.first().copied().unwrap_or_default();
-    if let Some((host, port)) = first
-        .rsplit_once(':')
-        .filter(|_| !first.starts_with("unix:"))
-    {
-        tracing::info!("ready; try: telnet {host} {port}, then: set 2.1 0 0 1");
-    }
-    systemd::ready(&format!(
-        "serving {} types on {first}",
-        config.types.rows().len()
-    ));
+    let first = listeners.iter().find_map(Listener::tcp_address);
+    let hint = first.map(|at| format!("; try: telnet {} {}", at.ip(), at.port()));
+    tracing::info!("ready{}", hint.unwrap_or_default());
+    systemd::ready(&status(config));
+}
+
+/// One line for `systemctl status`.
+fn status(config: &Config) -> String {
+    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    format!(
+        "serving {} types on {}",
+        config.types.rows().len(),
+        listen.join(", ")
+    )
 }
 
 fn cores() -> io::Result<usize> {

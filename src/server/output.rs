@@ -11,6 +11,8 @@ const OUTCOME_UNKNOWN: &[u8] = b"SERVER_ERROR storage failed, outcome unknown\r\
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: Vec<u8>,
+    /// How many of them have been sent.
+    sent: usize,
     /// Where in `bytes` the replies of writes are; empty ranges for `noreply`.
     writes: Vec<Range<usize>>,
     /// The newest record that the replies show or acknowledge.
@@ -35,17 +37,17 @@ impl Output {
 
     /// The unsent bytes.
     pub fn unsent(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(self.sent..).unwrap_or_default()
     }
 
     /// True if so much is unsent that the connection's requests must wait.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= OUTPUT_BYTES_HIGH
+        self.unsent().len() >= OUTPUT_BYTES_HIGH
     }
 
     /// True if nothing is to be sent or waited for.
     pub fn is_settled(&self) -> bool {
-        self.bytes.is_empty() && self.writes.is_empty()
+        self.unsent().is_empty() && self.writes.is_empty()
     }
 
     /// The newest record that the replies depend on.
@@ -62,6 +64,13 @@ impl Output {
     pub fn release(&mut self) {
         self.writes.clear();
         self.seq = 0;
+    }
+
+    /// Should the storage fail, the connection must close: a part of a write's reply may have
+    /// been sent by then.
+    pub fn tie(&mut self) {
+        let end = self.bytes.len();
+        self.writes.push(end..end);
     }
 
     /// The storage failed: replies of reads stay, those of writes become "outcome unknown".
@@ -86,14 +95,14 @@ impl Output {
         all_told
     }
 
-    /// Takes away what has been sent; gives back a buffer that has grown large.
-    pub fn sent(&mut self, count: usize) {
-        if count < self.bytes.len() {
-            self.bytes.drain(..count);
-            return;
+    /// Takes note of what has been sent; gives back a buffer that has grown large.
+    pub fn mark_sent(&mut self, count: usize) {
+        self.sent += count;
+        if self.sent >= self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+            self.sent = 0;
         }
-        self.bytes.clear();
-        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
     }
 }
 

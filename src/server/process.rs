@@ -1,7 +1,8 @@
-//! What the system knows of this process: its CPU time, and the machine's memory.
+//! What the system knows of this process and allows it: CPU time, memory, file descriptors.
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time used by all threads, in seconds.
@@ -26,6 +27,31 @@ pub fn cpu_seconds() -> Cpu {
     Cpu {
         user: total * share,
         system: total * (1.0 - share),
+    }
+}
+
+/// Has the system allow as many file descriptors as `max_clients` and the server's own files
+/// need; says so in the log if it does not.
+pub fn allow_descriptors(max_clients: usize) {
+    /// For listeners, data files, the log and the runtimes.
+    const OWN: u64 = 128;
+    let needed = max_clients as u64 + OWN;
+    let limit = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
+    if enough(limit.current) {
+        return;
+    }
+    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let raised = Rlimit {
+        current: Some(current),
+        ..limit
+    };
+    let set = setrlimit(Resource::Nofile, raised);
+    if set.is_err() || current < needed {
+        tracing::warn!(
+            "max_clients = {max_clients} needs {needed} file descriptors and the system allows \
+             {current}: raise the limit (LimitNOFILE= in systemd, ulimit -n) or lower max_clients"
+        );
     }
 }
 

@@ -276,7 +276,6 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     stat("lru_segmented", "no", out);
     stat("slab_reassign", "no", out);
     stat("fsync", config.fsync.name(), out);
-    stat("data_dir", config.data_dir.display(), out);
     stat("snapshot_after", config.snapshot_after, out);
     stat(
         "named_keys",

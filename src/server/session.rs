@@ -1,6 +1,8 @@
 //! One client's conversation without its socket: arrived bytes in, replies out. Everything that
 //! has arrived is executed before anything is sent.
 
+use std::time::Duration;
+
 use super::output::Output;
 use super::report;
 use super::shared::Shared;
@@ -45,14 +47,44 @@ struct Found {
 pub enum Flow {
     /// Everything that has arrived is done: read on.
     Read,
-    /// There are too many unsent replies: send, then go on with the rest of the input.
-    Full,
+    /// There are too many unsent replies, or the others have waited for long enough: send, then
+    /// go on with the rest of the input.
+    Later,
     /// Send the replies and close.
     Close,
     /// As HUP; answer, then go on with the rest of the input.
     Reopen,
     /// As TERM; answer.
     Terminate,
+}
+
+/// How long one connection may hold its worker up while others wait.
+const TURN: Duration = Duration::from_millis(2);
+
+/// After how many requests, or their equal in work, the clock is looked at.
+const WORK_UNTIL_CLOCK: usize = 256;
+
+/// How many bytes of input count as one request more.
+const BYTES_AS_ONE: usize = 4 << 10;
+
+/// How many steps of a fan-out count as one request more.
+const COUNTERS_AS_ONE: u64 = 16;
+
+/// Requests that may take long however short they are count as many: edits of large values,
+/// retrievals of many keys, what goes over the whole store.
+fn heavy(request: &Request<'_>) -> usize {
+    match &request.action {
+        Action::Data(Command::Put(put)) if matches!(put.mode, Mode::Append | Mode::Prepend) => 32,
+        Action::Data(Command::Fetch(fetch)) => fetch.keys.len() / 4,
+        Action::Data(
+            Command::Put(_)
+            | Command::PutMany(_)
+            | Command::Arith(_)
+            | Command::Delete { .. }
+            | Command::Touch { .. },
+        ) => 0,
+        Action::Data(Command::FlushAll { .. }) | Action::Admin(_) => 32,
+    }
 }
 
 impl Session {
@@ -80,25 +112,35 @@ impl Session {
         input: &[u8],
         out: &mut Output,
     ) -> (usize, Flow) {
-        let mut at = 0;
+        let (mut at, mut work) = (0, 0);
         loop {
             self.send_found(out);
-            if out.is_full() {
+            // The clock is read again only where much has been done since.
+            let tired = work >= WORK_UNTIL_CLOCK && turn.tick.elapsed() > TURN;
+            work %= WORK_UNTIL_CLOCK;
+            if out.is_full() || tired {
                 tally.add(Metric::ConnYields, 1);
-                return (at, Flow::Full);
+                return (at, Flow::Later);
             }
             let rest = input.get(at..).unwrap_or_default();
             let (taken, step) = self.parser.next(rest, turn.settings().value_bytes_max);
+            let line = rest.get(self.parser.passed_over()..).unwrap_or_default();
             at += taken;
+            work += 1 + taken / BYTES_AS_ONE;
             let flow = match step {
                 Step::Incomplete => return (at, Flow::Read),
                 Step::Request(request) => {
-                    shared.print_command(rest);
+                    shared.print_command(line);
                     tally.add(Metric::Requests, 1);
-                    self.request(shared, turn, tally, &request, out)
+                    let before = tally.get(Metric::FanOutCounters);
+                    let flow = self.request(shared, turn, tally, &request, out);
+                    let stepped = tally.get(Metric::FanOutCounters) - before;
+                    work +=
+                        heavy(&request) + usize::try_from(stepped / COUNTERS_AS_ONE).unwrap_or(0);
+                    flow
                 }
                 Step::Complaint { complaint, noreply } => {
-                    shared.print_command(rest);
+                    shared.print_command(line);
                     tally.add(Metric::Requests, 1);
                     self.complain(shared, tally, complaint, noreply, out)
                 }
@@ -145,6 +187,9 @@ impl Session {
             }
         });
         if found.peek().is_some() {
+            if answer.wrote {
+                out.tie();
+            }
             let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
             self.unsent = Some(Found {
                 hits: hits.into_iter(),
@@ -164,8 +209,7 @@ impl Session {
         match &request.action {
             Action::Admin(admin) => self.admin(shared, tally, *admin, request.noreply, out),
             Action::Data(Command::FlushAll { .. }) if !shared.config().allow_flush_all => {
-                let line = "CLIENT_ERROR flush_all not allowed";
-                self.refuse_line(shared, tally, Fault::Client, line, request.noreply, out)
+                self.refuse(shared, tally, &Refusal::FlushAllOff, request.noreply, out)
             }
             Action::Data(command) => match shared.engine().execute(turn, command) {
                 Ok(answer) => {
@@ -195,7 +239,11 @@ impl Session {
         out: &mut Output,
     ) -> Flow {
         count_refusal(tally, refusal);
-        shared.log_error(&self.peer, noreply, refusal);
+        if refusal.is_storage() {
+            shared.log_storage(refusal);
+        } else {
+            shared.log_refused(&self.peer, noreply, refusal.cause());
+        }
         if !noreply {
             encode::refusal(refusal, out.bytes());
             return Flow::Read;
@@ -207,25 +255,6 @@ impl Session {
         } else {
             Flow::Read
         }
-    }
-
-    fn refuse_line(
-        &self,
-        shared: &Shared,
-        tally: &Tally,
-        fault: Fault,
-        line: &str,
-        noreply: bool,
-        out: &mut Output,
-    ) -> Flow {
-        count_fault(tally, fault);
-        shared.log_error(&self.peer, noreply, &line);
-        if noreply {
-            tally.add(Metric::NoreplyErrors, 1);
-        } else {
-            encode::write_line(format_args!("{line}"), out.bytes());
-        }
-        Flow::Read
     }
 
     fn complain(
@@ -246,7 +275,7 @@ impl Session {
             | Complaint::BadLength
             | Complaint::LineTooLong(_) => count_fault(tally, Fault::Client),
         }
-        shared.log_error(&self.peer, noreply, &complaint);
+        shared.log_refused(&self.peer, noreply, complaint.cause());
         if noreply {
             tally.add(Metric::NoreplyErrors, 1);
         } else {
@@ -289,8 +318,8 @@ impl Session {
             Admin::Quit => return Flow::Close,
             Admin::Reopen => return Flow::Reopen,
             Admin::Terminate => {
-                if let Some(line) = shared.forbids_term(&self.peer) {
-                    return self.refuse_line(shared, tally, Fault::Client, line, noreply, out);
+                if let Some(refusal) = shared.forbids_term(&self.peer) {
+                    return self.refuse(shared, tally, &refusal, noreply, out);
                 }
                 return Flow::Terminate;
             }
@@ -325,6 +354,9 @@ fn count_refusal(tally: &Tally, refusal: &Refusal) {
         | Refusal::StorageFailed
         | Refusal::StorageStalled
         | Refusal::StorageClosed
+        | Refusal::FlushAllOff
+        | Refusal::TermOff
+        | Refusal::TermFromAfar
         | Refusal::Internal(_) => {}
     }
 }

@@ -1,7 +1,6 @@
 //! What all threads of the server share: the engine, the configuration, the figures, who is
 //! connected, and the way to the upkeep thread.
 
-use std::fmt::Display;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,6 +13,7 @@ use super::logging::RateLimit;
 use super::session::Peer;
 use super::upkeep::Order;
 use crate::clock::Tick;
+use crate::command::Refusal;
 use crate::config::{Config, TermFrom};
 use crate::engine::{Engine, Settings};
 use crate::limits::MEMBERS_MAX;
@@ -62,6 +62,7 @@ pub struct Shared {
 
 /// Bad requests are logged, but no client can fill the log with them.
 static REFUSED: RateLimit = RateLimit::new("request refused", 10);
+static STORAGE: RateLimit = RateLimit::new("writes are refused", 1);
 
 impl Shared {
     /// For `threads` workers. Orders for the upkeep thread go to `orders`; with
@@ -150,21 +151,27 @@ impl Shared {
     }
 
     /// Why this client may not stop the server, if it may not.
-    pub fn forbids_term(&self, peer: &Peer) -> Option<&'static str> {
+    pub fn forbids_term(&self, peer: &Peer) -> Option<Refusal> {
         let config = self.config();
         if !config.allow_term {
-            return Some("CLIENT_ERROR term and shutdown are off: allow_term in [server]");
+            return Some(Refusal::TermOff);
         }
-        (config.term_from == TermFrom::Local && !peer.local).then_some(
-            "CLIENT_ERROR term and shutdown are for local clients: term_from in [server]",
-        )
+        let from_afar = config.term_from == TermFrom::Local && !peer.local;
+        from_afar.then_some(Refusal::TermFromAfar)
     }
 
-    /// Logs what a client did wrong, or what could not be done for it; not more often than a
-    /// few times a second.
-    pub fn log_error(&self, peer: &Peer, noreply: bool, error: &dyn Display) {
+    /// Logs what a client did wrong; not more often than a few times a second.
+    pub fn log_refused(&self, peer: &Peer, noreply: bool, cause: &str) {
         REFUSED.run(Tick::now(), || {
-            tracing::info!(client = %peer.name, noreply, %error, "request refused");
+            tracing::info!(client = %peer.name, noreply, "request refused: {cause}");
+        });
+    }
+
+    /// Logs that the storage refuses writes, once a second.
+    pub fn log_storage(&self, refusal: &Refusal) {
+        STORAGE.run(Tick::now(), || {
+            let dir = self.config().data_dir.display().to_string();
+            tracing::error!(dir, "writes are refused: {}", refusal.cause());
         });
     }
 

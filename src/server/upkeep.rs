@@ -12,13 +12,28 @@ use super::shared::{Shared, settings};
 use super::systemd;
 use crate::cli::{self, Args, ConfigSource};
 use crate::clock::Tick;
-use crate::config::{Applies, Config};
+use crate::config::Applies;
+use crate::journal::JournalError;
 use crate::stats::Metric;
+
+/// What a reload could not do. The log has the details: whoever asked may be any client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Incomplete {
+    /// The configuration.
+    #[error("the new configuration is refused and the old one stays: see the log")]
+    Configuration,
+    /// The log.
+    #[error("the log file cannot be opened: see the log")]
+    Log,
+    /// The data files.
+    #[error("the new data files could not be written: see the log")]
+    Data,
+}
 
 /// What the upkeep thread is told.
 pub enum Order {
     /// As HUP; whoever asked hears how it went.
-    Reload(Option<oneshot::Sender<Result<(), String>>>),
+    Reload(Option<oneshot::Sender<Result<(), Incomplete>>>),
     /// As TERM.
     Terminate,
     /// End.
@@ -45,6 +60,8 @@ pub struct Upkeep {
     terminate: Arc<Notify>,
     periods: usize,
     sampled: Tick,
+    /// The data files were moved away and there are no new ones yet.
+    moved: bool,
     /// When the last snapshot failed, and how long to wait from then on.
     retry: Option<(Tick, Duration)>,
 }
@@ -68,6 +85,7 @@ impl Upkeep {
             terminate,
             periods: 0,
             sampled,
+            moved: false,
             retry: None,
         }
     }
@@ -95,9 +113,10 @@ impl Upkeep {
                 .lock()
                 .sample(self.shared.total(Metric::Requests));
         }
-        let journal = self.shared.engine().journal();
-        if (journal.failed().is_some() || journal.needs_snapshot()) && self.may_retry() {
-            let _ = self.snapshot(false);
+        let after_bytes = self.shared.config().snapshot_after;
+        let due = self.shared.engine().journal().needs_snapshot(after_bytes);
+        if (due || self.moved) && self.may_retry() {
+            let _ = self.snapshot(self.moved);
         }
     }
 
@@ -106,12 +125,13 @@ impl Upkeep {
             .is_none_or(|(failed, wait)| failed.elapsed() >= wait)
     }
 
-    fn snapshot(&mut self, new_generation: bool) -> Result<(), String> {
+    fn snapshot(&mut self, new_generation: bool) -> Result<(), JournalError> {
         let begun = Tick::now();
         let result = self.shared.engine().snapshot(new_generation);
         match &result {
             Ok(()) => {
                 self.retry = None;
+                self.moved = false;
                 let stats = self.shared.engine().journal().stats();
                 tracing::info!(
                     snapshot = stats.snapshot,
@@ -129,11 +149,11 @@ impl Upkeep {
                 tracing::error!(%error, retry_in_ms = wait.as_millis(), "snapshot failed");
             }
         }
-        result.map_err(|error| error.to_string())
+        result
     }
 
     /// Reloads once for all who ask at the same time.
-    fn reload_for(&mut self, asked: Option<oneshot::Sender<Result<(), String>>>) {
+    fn reload_for(&mut self, asked: Option<oneshot::Sender<Result<(), Incomplete>>>) {
         let mut askers = vec![asked];
         let mut later = Vec::new();
         while let Ok(order) = self.orders.try_recv() {
@@ -143,14 +163,23 @@ impl Upkeep {
             }
         }
         systemd::reloading();
+        let begun = Tick::now();
         let result = self.reload();
-        systemd::ready(&format!(
-            "serving {} types",
-            self.shared.config().types.rows().len()
-        ));
+        let duration_ms = begun.elapsed().as_millis();
+        let status = super::status(&self.shared.config());
+        match &result {
+            Ok(()) => {
+                tracing::info!(duration_ms, "reload complete");
+                systemd::ready(&status);
+            }
+            Err(error) => {
+                tracing::error!(duration_ms, "reload incomplete: {error}");
+                systemd::ready(&format!("{status}; the last reload failed, see the log"));
+            }
+        }
         for asked in askers.into_iter().flatten() {
             // Whoever asked may have gone.
-            let _ = asked.send(result.clone());
+            let _ = asked.send(result);
         }
         for order in later {
             self.shared.order(order);
@@ -159,8 +188,7 @@ impl Upkeep {
 
     /// HUP: the configuration, the log file and the data files. A configuration that is refused
     /// leaves the running one in force; the files are reopened all the same.
-    fn reload(&mut self) -> Result<(), String> {
-        let begun = Tick::now();
+    fn reload(&mut self) -> Result<(), Incomplete> {
         let configured = self.configure();
         if let Err(error) = &configured {
             tracing::error!("the new configuration is refused, the old one stays: {error}");
@@ -174,19 +202,15 @@ impl Upkeep {
         }
         let journal = self.shared.engine().journal();
         let moved = journal.files_moved();
+        self.moved |= moved;
         let stored = if moved || journal.failed().is_some() {
             self.snapshot(moved)
         } else {
             Ok(())
         };
-        tracing::info!(
-            new_data_files = moved,
-            duration_ms = begun.elapsed().as_millis(),
-            "reload complete"
-        );
-        configured
-            .and(reopened.map_err(|error| error.to_string()))
-            .and(stored)
+        configured.map_err(|_| Incomplete::Configuration)?;
+        reopened.map_err(|_| Incomplete::Log)?;
+        stored.map_err(|_| Incomplete::Data)
     }
 
     fn configure(&self) -> Result<(), String> {
@@ -202,8 +226,9 @@ impl Upkeep {
                 Applies::AtRestart => tracing::warn!(key, "changed: takes effect at a restart"),
             }
         }
+        let config = old.after_hup(config);
         self.shared.engine().set_settings(settings(&config));
-        self.shared.set_config(Arc::new(Config { ..config }));
+        self.shared.set_config(Arc::new(config));
         Ok(())
     }
 }

@@ -81,6 +81,7 @@ pub struct Worker {
     /// The requests whose time has been counted.
     timed_requests: Cell<u64>,
     connection_ended: Notify,
+    stopping: Cell<bool>,
 }
 
 /// Starts worker `number` on a thread of its own.
@@ -133,6 +134,7 @@ impl Worker {
             connections: RefCell::default(),
             timed_requests: Cell::new(0),
             connection_ended: Notify::new(),
+            stopping: Cell::new(false),
         });
         tokio::task::spawn_local(Rc::clone(&worker).end_turns());
         tokio::task::spawn_local(Rc::clone(&worker).release_synced(synced));
@@ -171,6 +173,9 @@ impl Worker {
             match socket.split() {
                 Ok((reader, writer)) => {
                     let connection = Rc::new(Connection::new(writer, client));
+                    if worker.stopping.get() {
+                        connection.close();
+                    }
                     worker
                         .connections
                         .borrow_mut()
@@ -243,7 +248,7 @@ impl Worker {
         let mut output = connection.output().borrow_mut();
         if failed {
             if !output.fail_writes() {
-                connection.close();
+                connection.spoil();
             }
         } else if self.must_wait(&output) {
             drop(output);
@@ -295,7 +300,7 @@ impl Worker {
             for connection in self.connections.borrow().values() {
                 let last = connection.client().last_heard_s.load(Relaxed);
                 if now.saturating_sub(last) > limit.as_secs() {
-                    connection.close();
+                    connection.abandon();
                 }
             }
         }
@@ -303,6 +308,7 @@ impl Worker {
 
     /// Finishes what was received, within a few seconds.
     async fn drain(&self) {
+        self.stopping.set(true);
         for connection in self.connections.borrow().values() {
             connection.close();
         }

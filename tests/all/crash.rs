@@ -35,7 +35,7 @@ fn crash_again_and_again(fsync: &str, cycles: u64, config: Config) {
 }
 
 fn kills() -> u64 {
-    setting("STORAGE_SERVER_CRASHES", 100).div_ceil(2)
+    setting("STORAGE_SERVER_CRASHES", 100)
 }
 
 #[test]

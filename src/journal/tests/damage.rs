@@ -60,7 +60,9 @@ impl Replay for Digest {
         Ok(())
     }
 
-    fn progress(&mut self, _done_bytes: u64, _total_bytes: u64) {}
+    fn progress(&mut self, _done_bytes: u64, _total_bytes: u64) -> Result<(), ReplayError> {
+        Ok(())
+    }
 }
 
 fn digest(disk: &SimDisk) -> Result<(Journal, Digest), JournalError> {

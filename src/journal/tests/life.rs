@@ -388,7 +388,9 @@ impl Replay for Count {
         Ok(())
     }
 
-    fn progress(&mut self, _done_bytes: u64, _total_bytes: u64) {}
+    fn progress(&mut self, _done_bytes: u64, _total_bytes: u64) -> Result<(), ReplayError> {
+        Ok(())
+    }
 }
 
 #[test]

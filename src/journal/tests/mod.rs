@@ -46,8 +46,9 @@ impl Replay for Log {
         Ok(())
     }
 
-    fn progress(&mut self, done_bytes: u64, total_bytes: u64) {
+    fn progress(&mut self, done_bytes: u64, total_bytes: u64) -> Result<(), ReplayError> {
         assert!(done_bytes <= total_bytes);
+        Ok(())
     }
 }
 

@@ -41,6 +41,22 @@ impl Complaint {
     }
 }
 
+impl Complaint {
+    /// The cause without any of the client's data: for the log.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown command or wrong number of words",
+            Self::Malformed(cause) => cause,
+            Self::KeyTooLong => "key is too long",
+            Self::TooLarge => "value is larger than max_value",
+            Self::BadChunk => "bad data chunk",
+            Self::BadLength => "bad data chunk: closing, nobody knows its length",
+            Self::LineTooLong(_) => "line is too long: closing",
+            Self::Foreign(_) => "another protocol than memcached's text protocol: closing",
+        }
+    }
+}
+
 /// The reply line, without its line end.
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,7 +69,7 @@ impl fmt::Display for Complaint {
             Self::TooLarge => f.write_str("SERVER_ERROR object too large for cache"),
             Self::BadChunk => f.write_str("CLIENT_ERROR bad data chunk"),
             Self::BadLength => {
-                f.write_str("CLIENT_ERROR bad data chunk: length must be 0..2147483645")
+                f.write_str("CLIENT_ERROR bad data chunk: length missing or not in 0..2147483645")
             }
             Self::LineTooLong(max) => write!(f, "CLIENT_ERROR line is longer than {max} bytes"),
             Self::Foreign(protocol) => write!(

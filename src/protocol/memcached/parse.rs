@@ -21,6 +21,8 @@ pub struct Parser {
     skip: SmallVec<[u64; 1]>,
     /// Everything up to the next line end is passed over: behind a block or in its place.
     skip_line: bool,
+    /// How many bytes the last call passed over before the request that it gave.
+    passed_over: usize,
     /// How many bytes at the front of the input are known to have no line end.
     scanned: usize,
     /// How many bytes a whole request takes at the least, once its line has been read: there is
@@ -49,6 +51,7 @@ impl Parser {
     /// were. `value_max` is the longest value.
     pub fn next<'a>(&mut self, input: &'a [u8], value_max: usize) -> (usize, Step<'a>) {
         let skipped = self.pass_over(input);
+        self.passed_over = skipped;
         let rest = input.get(skipped..).unwrap_or_default();
         if rest.is_empty() || rest.len() < self.needed {
             return (skipped, Step::Incomplete);
@@ -58,6 +61,11 @@ impl Parser {
             (self.scanned, self.needed) = (0, 0);
         }
         (skipped + taken, step)
+    }
+
+    /// How many bytes of failed requests' blocks came before what [`Self::next`] gave last.
+    pub fn passed_over(&self) -> usize {
+        self.passed_over
     }
 
     /// Passes over what is left of failed requests' blocks; returns how many bytes.

@@ -40,7 +40,7 @@ impl MemoryServer {
             options,
             settings(&config),
             &config.types,
-            &mut |_, _| {},
+            &mut |_, _| std::ops::ControlFlow::Continue(()),
         );
         let (engine, _) = opened.unwrap();
         let (orders, inbox) = mpsc::channel();
@@ -89,7 +89,7 @@ impl MemoryWire {
     fn run(&mut self) {
         let engine = self.shared.engine();
         let mut turn = engine.turn();
-        let mut flow = Flow::Full;
+        let mut flow = Flow::Later;
         while flow != Flow::Read && !self.closed {
             let mut output = Output::default();
             engine.begin(&mut turn);
@@ -110,7 +110,7 @@ impl MemoryWire {
                 self.replies.extend(output.unsent());
             }
             match flow {
-                Flow::Read | Flow::Full => {}
+                Flow::Read | Flow::Later => {}
                 Flow::Close => self.closed = true,
                 Flow::Reopen => {
                     let moved = engine.journal().files_moved();
