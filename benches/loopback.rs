@@ -102,8 +102,9 @@ impl Server {
         Self::start(name, Dialect::Memcached, |port, dir| {
             let config = format!("{dir}/config.ini");
             let text = format!(
-                "[server]\nlisten = \"127.0.0.1:{port}\"\nthreads = 1\nmax_value = \"32m\"\n[log]\nlevel = \"warn\"\n\
-                 [data]\ndir = \"{dir}/data\"\nfsync = \"{fsync}\"\n[types]\n3 = \"DATA\"\n"
+                "[server]\nlisten = \"127.0.0.1:{port}\"\nthreads = 1\nmax_value = \"32m\"\n\
+                 [log]\nlevel = \"warn\"\n[types]\n3 = \"DATA\"\n\
+                 [data]\ndir = \"{dir}/data\"\nfsync = \"{fsync}\"\n"
             );
             fs::write(&config, text).unwrap();
             vec![

@@ -188,7 +188,10 @@ pub const KEYS: &[KeyRow] = &[
             get: |config| config.memory_limit.unwrap_or(0),
         },
         applies: Applies::OnHup,
-        doc: &["The most memory for data; 0 is no limit. Writes beyond it are refused."],
+        doc: &[
+            "The most memory for data, looked at ten times a second; 0 is no limit. Beyond it",
+            "nothing is stored, not even in place of something larger: delete first.",
+        ],
     },
     KeyRow {
         key: "server.named_keys",
@@ -317,6 +320,9 @@ pub const KEYS: &[KeyRow] = &[
             get: |config| config.snapshot_after,
         },
         applies: Applies::OnHup,
-        doc: &["Write a snapshot after this many bytes of journal: more is a slower restart."],
+        doc: &[
+            "Write a snapshot after this many bytes of journal, or after the size of the last",
+            "snapshot if that is more: more is a slower restart.",
+        ],
     },
 ];

@@ -28,6 +28,7 @@ mod crash;
 mod in_memory;
 mod model;
 mod readme;
+mod regression;
 mod restart;
 mod signals;
 mod stats;
