@@ -12,6 +12,10 @@ use parking_lot::MutexGuard;
 
 use super::writer::{Active, Shared, WELL, Waker};
 use super::{Failed, Fsync, Journal, JournalError};
+use crate::clock::Tick;
+
+/// How long a full segment goes on after a rotation that failed.
+const ROTATION_RETRY: Duration = Duration::from_secs(5);
 
 /// What the sync thread is told.
 #[derive(Debug, Default)]
@@ -132,25 +136,33 @@ impl Shared {
     }
 
     fn run(&self) {
+        let mut rotation_failed = None;
         loop {
             match self.next_task() {
                 Task::Stop => return,
                 Task::Wake => {}
-                Task::Sync => self.work_once(),
+                Task::Sync => self.work_once(&mut rotation_failed),
             }
             self.call_wakers();
         }
     }
 
-    fn work_once(&self) {
+    /// Syncs, and begins a new segment when this one is full. A rotation that failed is not
+    /// tried again at once: the old segment does for a while.
+    fn work_once(&self, rotation_failed: &mut Option<Tick>) {
         let sync = self.sync.lock();
         // A failure is kept in the state; here it only means that there is nothing to do.
         if self.options.fsync != Fsync::Never && self.sync_locked(&sync).is_err() {
             return;
         }
         let full = self.active.lock().offset >= self.options.segment_bytes;
-        if full && let Err(error) = self.rotate_locked(&sync, None) {
-            tracing::warn!("the journal goes on in its old segment: {error}");
+        let too_soon = rotation_failed.is_some_and(|at| at.elapsed() < ROTATION_RETRY);
+        if full && !too_soon {
+            *rotation_failed = None;
+            if let Err(error) = self.rotate_locked(&sync, None) {
+                *rotation_failed = Some(Tick::now());
+                tracing::warn!("the journal goes on in its old segment: {error}");
+            }
         }
     }
 }

@@ -245,7 +245,9 @@ impl Session {
             shared.log_refused(&self.peer, noreply, refusal.cause());
         }
         if !noreply {
-            encode::refusal(refusal, out.bytes());
+            // A refusal shows the state, too: as a read it waits for what it may have seen.
+            let seen = shared.engine().journal().appended();
+            out.reply(seen, false, |bytes| encode::refusal(refusal, bytes));
             return Flow::Read;
         }
         tally.add(Metric::NoreplyErrors, 1);

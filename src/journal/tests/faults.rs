@@ -1,5 +1,7 @@
 //! Calls that fail, full disks, and what heals them.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::journal::Refused;
 use crate::journal::sim::{Crash, Fault};
@@ -141,6 +143,29 @@ fn a_failed_sync_is_not_tried_again() {
     store.assert_no_room_is_lost();
     let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
     assert_eq!((lost.recovered.entries, lost.log), (11, store.log.clone()));
+}
+
+#[test]
+fn a_rotation_that_fails_on_an_idle_store_leaves_nothing_to_wait_for() {
+    let mut failed_well = 0;
+    for call in 1..12 {
+        let disk = SimDisk::new();
+        let mut store = Store::open(&disk).unwrap();
+        assert!(store.turns(5));
+        store.journal.sync_now().unwrap();
+        disk.fail(disk.calls() + call, true, Fault::Full);
+        let rotated = store.journal.rotate();
+        disk.heal();
+        if rotated.is_ok() || store.journal.failed().is_some() {
+            continue;
+        }
+        failed_well += 1;
+        let oldest = store.journal.shared.oldest_ms.load(Ordering::Acquire);
+        assert_eq!(oldest, 0, "call {call}: an unsynced write that nobody made");
+        assert!(store.turns(5));
+        store.journal.sync_now().unwrap();
+    }
+    assert!(failed_well > 0);
 }
 
 #[test]
