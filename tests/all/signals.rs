@@ -56,7 +56,7 @@ fn hup_while_the_files_were_moved_away_loses_nothing() {
     let mut load = Load::new(&mut daemon.client(), 4, seed);
     let mut descriptors = 0;
     let mut marked = daemon.client();
-    load.during(daemon.addr(), || {
+    load.during_all_along(daemon.addr(), || {
         for round in 1..=ROUNDS {
             let away = home.path(&format!("away.{round}"));
             assert_eq!(
@@ -345,6 +345,7 @@ fn int_under_load_ends_with_0_and_loses_nothing() {
 #[test]
 fn what_was_received_before_term_is_answered() {
     let home = Home::new(Config::standard());
+    let mut all = 0;
     for _ in 0..10 {
         let daemon = home.start();
         let mut client = daemon.client();
@@ -366,7 +367,12 @@ fn what_was_received_before_term_is_answered() {
             (before + answered).to_string(),
             "answered and kept are the same"
         );
+        all += answered;
     }
+    assert!(
+        all > 5_000,
+        "of 10,000 that had been sent, {all} were answered"
+    );
 }
 
 #[test]

@@ -425,6 +425,19 @@ impl Load {
     /// Loads the daemon at `addr` while `meanwhile` runs, and until each connection has come to
     /// its end: broken, if `meanwhile` ended the daemon, or after its last reply.
     pub(crate) fn during<T>(&mut self, addr: SocketAddr, meanwhile: impl FnOnce() -> T) -> T {
+        self.run(addr, true, meanwhile)
+    }
+
+    /// The same where `meanwhile` does not end the daemon: no connection may break.
+    pub(crate) fn during_all_along<T>(
+        &mut self,
+        addr: SocketAddr,
+        meanwhile: impl FnOnce() -> T,
+    ) -> T {
+        self.run(addr, false, meanwhile)
+    }
+
+    fn run<T>(&mut self, addr: SocketAddr, may_break: bool, meanwhile: impl FnOnce() -> T) -> T {
         let stop = AtomicBool::new(false);
         let shared = &self.shared;
         std::thread::scope(|scope| {
@@ -438,9 +451,11 @@ impl Load {
             stop.store(true, SeqCst);
             for worker in running {
                 // An error is a broken connection; a wrong reply has panicked.
-                worker.join().unwrap().ok();
+                let ended = worker.join().unwrap();
+                assert!(may_break || ended.is_ok(), "a connection broke: {ended:?}");
             }
-            reader.join().unwrap().ok();
+            let ended = reader.join().unwrap();
+            assert!(may_break || ended.is_ok(), "the reader broke: {ended:?}");
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
