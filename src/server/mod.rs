@@ -3,6 +3,7 @@
 //!
 //! [`run`] is the order of the start and of the stop.
 
+pub mod budget;
 pub mod connection;
 pub mod detach;
 pub mod files;

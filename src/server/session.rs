@@ -1,8 +1,7 @@
 //! One client's conversation without its socket: arrived bytes in, replies out. Everything that
 //! has arrived is executed before anything is sent.
 
-use std::time::Duration;
-
+use super::budget::Budget;
 use super::output::Output;
 use super::report;
 use super::shared::Shared;
@@ -58,35 +57,6 @@ pub enum Flow {
     Terminate,
 }
 
-/// How long one connection may hold its worker up while others wait.
-const TURN: Duration = Duration::from_millis(2);
-
-/// After how many requests, or their equal in work, the clock is looked at.
-const WORK_UNTIL_CLOCK: usize = 256;
-
-/// How many bytes of input count as one request more.
-const BYTES_AS_ONE: usize = 4 << 10;
-
-/// How many steps of a fan-out count as one request more.
-const COUNTERS_AS_ONE: u64 = 16;
-
-/// Requests that may take long however short they are count as many: edits of large values,
-/// retrievals of many keys, what goes over the whole store.
-fn heavy(request: &Request<'_>) -> usize {
-    match &request.action {
-        Action::Data(Command::Put(put)) if matches!(put.mode, Mode::Append | Mode::Prepend) => 32,
-        Action::Data(Command::Fetch(fetch)) => fetch.keys.len() / 4,
-        Action::Data(
-            Command::Put(_)
-            | Command::PutMany(_)
-            | Command::Arith(_)
-            | Command::Delete { .. }
-            | Command::Touch { .. },
-        ) => 0,
-        Action::Data(Command::FlushAll { .. }) | Action::Admin(_) => 32,
-    }
-}
-
 impl Session {
     /// A conversation that begins.
     pub fn new(peer: Peer) -> Self {
@@ -112,13 +82,10 @@ impl Session {
         input: &[u8],
         out: &mut Output,
     ) -> (usize, Flow) {
-        let (mut at, mut work) = (0, 0);
+        let (mut at, mut budget) = (0, Budget::default());
         loop {
             self.send_found(out);
-            // The clock is read again only where much has been done since.
-            let tired = work >= WORK_UNTIL_CLOCK && turn.tick.elapsed() > TURN;
-            work %= WORK_UNTIL_CLOCK;
-            if out.is_full() || tired {
+            if out.is_full() || budget.is_spent(turn.tick) {
                 tally.add(Metric::ConnYields, 1);
                 return (at, Flow::Later);
             }
@@ -126,7 +93,6 @@ impl Session {
             let (taken, step) = self.parser.next(rest, turn.settings().value_bytes_max);
             let line = rest.get(self.parser.passed_over()..).unwrap_or_default();
             at += taken;
-            work += 1 + taken / BYTES_AS_ONE;
             let flow = match step {
                 Step::Incomplete => return (at, Flow::Read),
                 Step::Request(request) => {
@@ -134,14 +100,14 @@ impl Session {
                     tally.add(Metric::Requests, 1);
                     let before = tally.get(Metric::FanOutCounters);
                     let flow = self.request(shared, turn, tally, &request, out);
-                    let stepped = tally.get(Metric::FanOutCounters) - before;
-                    work +=
-                        heavy(&request) + usize::try_from(stepped / COUNTERS_AS_ONE).unwrap_or(0);
+                    let changed = tally.get(Metric::FanOutCounters) - before;
+                    budget.spend(Some(&request), taken, changed);
                     flow
                 }
                 Step::Complaint { complaint, noreply } => {
                     shared.print_command(line);
                     tally.add(Metric::Requests, 1);
+                    budget.spend(None, taken, 0);
                     self.complain(shared, tally, complaint, noreply, out)
                 }
             };
