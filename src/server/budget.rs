@@ -75,10 +75,7 @@ mod tests {
             assert!(!budget.is_spent(long_ago));
         }
         budget.spend(None, 10, 0);
-        assert!(
-            budget.is_spent(now),
-            "time has passed and work has been done"
-        );
+        assert!(budget.is_spent(long_ago));
         // One fan-out over many counters is enough.
         budget.spend(None, 10, COUNTERS_AS_ONE * LOOK_AFTER as u64);
         assert!(budget.is_spent(long_ago));
