@@ -93,13 +93,14 @@ impl Upkeep {
     /// Works until it is told to stop.
     pub fn run(mut self) {
         loop {
+            // First of all: a server that is killed again and again must get to its snapshot.
+            self.look_after();
             match self.orders.recv_timeout(PERIOD) {
                 Ok(Order::Reload(asked)) => self.reload_for(asked),
                 Ok(Order::Terminate) => self.terminate.notify_one(),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.look_after();
         }
     }
 
