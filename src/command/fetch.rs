@@ -25,22 +25,18 @@ impl Fetch<'_> {
     }
 }
 
-/// A new expiry for an entry that exists: gone at once if that is in the past.
-pub(super) fn expire<'a>(key: Key<'a>, exptime: Exptime, ctx: &Context) -> Change<'a> {
-    let expires = exptime.resolve(ctx.now);
-    if expires.is_past(ctx.now) {
-        Change::Remove { key }
-    } else {
-        Change::Expire { key, expires }
-    }
-}
-
-/// The change that `gat` makes to one key, if it is there.
+/// A new expiry for an entry, if it is there; it is gone at once if that is in the past.
 pub fn touch<'a>(
     key: Key<'a>,
     exptime: Exptime,
     old: Option<View<'_>>,
     ctx: &Context,
 ) -> Option<Change<'a>> {
-    old.map(|_| expire(key, exptime, ctx))
+    old?;
+    let expires = exptime.resolve(ctx.now);
+    Some(if expires.is_past(ctx.now) {
+        Change::Remove { key }
+    } else {
+        Change::Expire { key, expires }
+    })
 }

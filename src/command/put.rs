@@ -151,6 +151,11 @@ impl<'a> Put<'a> {
         }
     }
 
+    fn wrong_kind(&self, key: TypedKey, kind: Kind) -> Refusal {
+        let verb = self.mode.verb();
+        Refusal::WrongKind { verb, key, kind }
+    }
+
     /// Why a body is not what its key holds.
     fn misfit(&self, place: Place<'_>, body: Body<'_>) -> Refusal {
         match (place.key, place.holds, body) {
@@ -162,11 +167,7 @@ impl<'a> Put<'a> {
                 kind,
                 got: excerpt(self.body),
             },
-            (Key::Typed(key), Holds::Kind(kind), _) => Refusal::WrongKind {
-                verb: self.mode.verb(),
-                key,
-                kind,
-            },
+            (Key::Typed(key), Holds::Kind(kind), _) => self.wrong_kind(key, kind),
             (Key::Typed(_) | Key::Named(_), _, _) => Refusal::NonNumeric,
         }
     }
@@ -185,11 +186,7 @@ impl<'a> Put<'a> {
             (Body::Members(members), Key::Typed(key)) => self.add_members(key, members, old, ctx),
             (Body::Bytes(bytes), key) => self.extend_data(key, bytes, old, ctx),
             (_, Key::Typed(key)) if let Holds::Kind(kind) = place.holds => {
-                Err(Refusal::WrongKind {
-                    verb: self.mode.verb(),
-                    key,
-                    kind,
-                })
+                Err(self.wrong_kind(key, kind))
             }
             (body, _) => Err(self.misfit(place, body)),
         }
@@ -242,7 +239,7 @@ impl<'a> Put<'a> {
         if added.is_empty() && create.is_none() {
             return Ok(Outcome::keep(Reply::Stored));
         }
-        if grown_len(old, &added) > ctx.members_max {
+        if outgrows(old, &added, ctx.members_max) {
             return Err(Refusal::TooManyMembers {
                 key,
                 max: ctx.members_max,
@@ -295,21 +292,17 @@ fn remove_members<'a>(
     ))
 }
 
-/// How many members there will be; counted one by one only when the bound could be passed.
-fn grown_len(old: Option<View<'_>>, added: &[Member]) -> usize {
-    match old {
-        Some(View {
-            value: ViewValue::Index(index),
-            ..
-        }) => {
-            index.len()
-                + added
-                    .iter()
-                    .filter(|member| !index.contains(member.id))
-                    .count()
-        }
-        _ => added.len(),
-    }
+/// True if there would be more than `max` members; counted one by one only if that may be.
+fn outgrows(old: Option<View<'_>>, added: &[Member], max: usize) -> bool {
+    let Some(View {
+        value: ViewValue::Index(index),
+        ..
+    }) = old
+    else {
+        return added.len() > max;
+    };
+    let new = || added.iter().filter(|member| !index.contains(member.id));
+    index.len() + added.len() > max && index.len() + new().count() > max
 }
 
 /// The start of a body, for an error line.

@@ -1,7 +1,6 @@
 //! `delete touch`: the entry goes, now or at another time.
 
-use super::fetch::expire;
-use super::{Change, Context, Exptime, Outcome, Reply, View};
+use super::{Change, Context, Exptime, Outcome, Reply, View, fetch};
 use crate::key::Key;
 
 /// The rule of `delete`.
@@ -19,8 +18,8 @@ pub fn touch<'a>(
     old: Option<View<'_>>,
     ctx: &Context,
 ) -> Outcome<'a> {
-    match old {
-        Some(_) => Outcome::with(Reply::Touched, expire(key, exptime, ctx)),
+    match fetch::touch(key, exptime, old, ctx) {
+        Some(change) => Outcome::with(Reply::Touched, change),
         None => Outcome::keep(Reply::NotFound),
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::{Answer, Engine, Turn, room_bytes};
-use crate::clock::Expiry;
+use crate::clock::{Expiry, Time};
 use crate::command::put::Body;
 use crate::command::{
     Arith, Change, Context, Exptime, Fetch, Holds, Outcome, Place, Put, Refusal, Reply, View,
     fetch, remove,
 };
+use crate::journal::Room;
 use crate::key::Key;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::Kind;
@@ -195,12 +196,7 @@ impl Engine {
         let at = Some(delay.resolve(now))
             .filter(|at| !at.is_past(now))
             .and_then(Expiry::time);
-        let outcome = Outcome {
-            reply: Reply::Ok,
-            change: Some(Change::Flush { at }),
-        };
-        let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-        self.commit(Ok(outcome), room, now, apply, 0)
+        self.empty(&mut shards, room, now, at)
     }
 
     /// Carries out a delayed `flush_all` that is due. If the journal has no room now, the next
@@ -215,14 +211,25 @@ impl Engine {
             self.journal.release(room);
             return;
         }
-        let outcome = Outcome {
-            reply: Reply::Ok,
-            change: Some(Change::Flush { at: None }),
-        };
-        let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-        if let Err(refusal) = self.commit(Ok(outcome), room, now, apply, 0) {
+        if let Err(refusal) = self.empty(&mut shards, room, now, None) {
             tracing::error!(%refusal, "a delayed flush_all failed");
         }
+    }
+
+    /// Removes everything: now, or all that is there at that time.
+    fn empty(
+        &self,
+        shards: &mut WriteSet<'_>,
+        room: Room,
+        now: Time,
+        at: Option<Time>,
+    ) -> Result<Answer, Refusal> {
+        let outcome = Outcome {
+            reply: Reply::Ok,
+            change: Some(Change::Flush { at }),
+        };
+        let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
+        self.commit(Ok(outcome), room, now, apply, 0)
     }
 }
 

@@ -44,9 +44,9 @@ impl Engine {
             };
             let room = self.reserve(room_bytes(1, 0))?;
             let mut shards = self.store.write_set(set);
-            let now = self.clock.latest();
+            let ctx = self.context(turn);
             let same_types = shards.types().is_some_and(|types| turn.is_current(types));
-            let current = shards.index(index, now);
+            let current = shards.index(index, ctx.now);
             let same_index = current.is_some_and(|current| Arc::ptr_eq(current, &seen));
             if !same_types || !same_index && !lock_all {
                 drop(shards);
@@ -62,12 +62,12 @@ impl Engine {
                 target,
                 delta,
             };
-            let decided = decide(current, change, &self.context(turn));
+            let decided = decide(current, change, &ctx);
             // The reference must go, or the index would be copied at its next edit.
             drop(seen);
             let last_seq = shards.last_seq();
             let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-            let mut answer = self.commit(decided, room, now, apply, last_seq)?;
+            let mut answer = self.commit(decided, room, ctx.now, apply, last_seq)?;
             if let Reply::Number(members) = answer.reply {
                 self.journal.add_work(members);
                 answer.fanned_out = Some(members);

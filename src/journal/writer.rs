@@ -356,8 +356,8 @@ impl Journal {
     }
 
     /// Writes everything that is in the buffer. After `Ok` all that had been appended when this
-    /// was called is in the file. While the storage has failed this fails also for turns that
-    /// only read, if memory is ahead of the file: reads are answered all the same.
+    /// was called is in the file. While the storage has failed this fails, also for turns that
+    /// only read: reads are answered all the same.
     pub fn flush(&self) -> Result<(), Failed> {
         self.shared.flush()
     }
@@ -368,8 +368,8 @@ impl Journal {
     }
 
     /// True if a snapshot is due: by journal bytes (`after_bytes`, and at least the last
-    /// snapshot's size), by work, or because the storage has failed and only
-    /// a snapshot heals it. Callers wait a while after a failed one.
+    /// snapshot's size), by work, or because the storage has failed and only a snapshot heals
+    /// it. Callers wait a while after a failed one.
     pub fn needs_snapshot(&self, after_bytes: u64) -> bool {
         let stats = self.stats();
         stats.failed.is_some()

@@ -284,7 +284,7 @@ fn log_recovery(engine: &Engine, recovered: &Recovered, config: &Config) {
         return;
     }
     tracing::info!(
-        entries = engine.store().len(),
+        entries = engine.store().entries(),
         snapshot_entries = recovered.entries,
         records = recovered.records,
         bytes = recovered.bytes,

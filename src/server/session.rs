@@ -67,11 +67,6 @@ impl Session {
         }
     }
 
-    /// Who is at the other end.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
     /// Executes the requests in `input` one after the other: how many bytes they took, and how
     /// it goes on.
     pub fn advance(

@@ -108,14 +108,9 @@ impl Store {
     }
 
     /// How many entries there are, some of which may have expired unnoticed.
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         let (types, named) = self.sizes();
         types.iter().map(|(_, sizes)| sizes.entries).sum::<usize>() + named.entries
-    }
-
-    /// True without entries.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// What all entries take, about, in bytes.

@@ -72,13 +72,8 @@ impl Blob {
     /// What this takes on the heap, in bytes: count, header, length and slice, rounded as
     /// allocators round.
     pub fn heap_bytes(&self) -> usize {
-        heap_bytes(self.0.slice.len())
+        (3 * size_of::<usize>() + self.0.slice.len()).next_multiple_of(16)
     }
-}
-
-/// What a blob of `len` bytes of key and value takes on the heap.
-pub fn heap_bytes(len: usize) -> usize {
-    (3 * size_of::<usize>() + len).next_multiple_of(16)
 }
 
 impl fmt::Debug for Blob {

@@ -178,17 +178,7 @@ fn a_record_that_comes_while_the_storage_is_healed_is_kept() {
     assert!(store.journal.sync_now().is_err());
     let mut writer = store.journal.begin_snapshot(false).unwrap();
     writer.cut(Time(1)).unwrap();
-    for line in &store.log.0 {
-        let value = Value::Data(Blob::unnamed(line.as_bytes()));
-        let key = Key::Typed(TypedKey { prefix: 9, id: 9 });
-        let entry = Entry {
-            value,
-            flags: 0,
-            expires: Expiry::NEVER,
-            cas: 1,
-        };
-        writer.entry(key, &entry).unwrap();
-    }
+    store.log.write(&mut writer).unwrap();
     let change = Change::Flush { at: None };
     let seq = store.journal.append(Time(1), &change, room);
     store.log.0.push(line(seq, Time(1), &change));

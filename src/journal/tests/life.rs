@@ -228,17 +228,7 @@ fn records_after_the_cut_are_not_lost() {
     writer.cut(Time(1)).unwrap();
     let before = store.log.clone();
     assert!(store.turns(5));
-    for line in &before.0 {
-        let value = Value::Data(Blob::unnamed(line.as_bytes()));
-        let key = Key::Typed(TypedKey { prefix: 9, id: 9 });
-        let entry = Entry {
-            value,
-            flags: 0,
-            expires: Expiry::NEVER,
-            cas: 1,
-        };
-        writer.entry(key, &entry).unwrap();
-    }
+    before.write(&mut writer).unwrap();
     writer.finish().unwrap();
     assert!(store.turns(5));
     for disk in [

@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::sim::SimDisk;
-use super::{Fsync, Journal, JournalError, Options, Recovered, Replay, ReplayError, room_bytes};
+use super::{
+    Fsync, Journal, JournalError, Options, Recovered, Replay, ReplayError, SnapshotWriter,
+    room_bytes,
+};
 use crate::clock::{Expiry, Time};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
@@ -23,6 +26,22 @@ use crate::value::{Blob, Delta, Entry, Index, Member, Value};
 /// entries, so that what is in the snapshot and what came after it compare as one row.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Log(pub(super) Vec<String>);
+
+impl Log {
+    /// Writes an entry for each line into a snapshot.
+    pub(super) fn write(&self, writer: &mut SnapshotWriter) -> Result<(), JournalError> {
+        for line in &self.0 {
+            let entry = Entry {
+                value: Value::Data(Blob::named(b"k", line.as_bytes())),
+                flags: 3,
+                expires: Expiry::NEVER,
+                cas: 9,
+            };
+            writer.entry(Key::Named(b"k"), &entry)?;
+        }
+        Ok(())
+    }
+}
 
 impl Replay for Log {
     fn entry(&mut self, _key: Key<'_>, entry: Entry) -> Result<(), ReplayError> {
@@ -267,15 +286,7 @@ impl Store {
         assert_eq!(seq, self.log.0.len() as u64 + 1);
         writer.types(&some_types())?;
         writer.pending_flush(Some(Time(5)))?;
-        for line in &self.log.0 {
-            let entry = Entry {
-                value: Value::Data(Blob::named(b"k", line.as_bytes())),
-                flags: 3,
-                expires: Expiry::NEVER,
-                cas: 9,
-            };
-            writer.entry(Key::Named(b"k"), &entry)?;
-        }
+        self.log.write(&mut writer)?;
         writer.finish()
     }
 

@@ -18,7 +18,7 @@ impl<'a> Words<'a> {
 
     /// Takes a trailing `noreply` away; true if there was one.
     pub fn take_noreply(&mut self) -> bool {
-        let line = self.0.trim_suffix_spaces();
+        let line = without_spaces_behind(self.0);
         match line.strip_suffix(b"noreply") {
             Some(rest) if rest.is_empty() || rest.ends_with(b" ") => {
                 self.0 = rest;
@@ -95,18 +95,10 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-trait TrimSpaces {
-    fn trim_suffix_spaces(&self) -> &Self;
-}
-
-impl TrimSpaces for [u8] {
-    fn trim_suffix_spaces(&self) -> &Self {
-        let end = self
-            .iter()
-            .rposition(|byte| *byte != b' ')
-            .map_or(0, |last| last + 1);
-        self.get(..end).unwrap_or_default()
-    }
+fn without_spaces_behind(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|byte| *byte != b' ');
+    line.get(..end.map_or(0, |last| last + 1))
+        .unwrap_or_default()
 }
 
 /// A key of at most 250 bytes.
