@@ -20,9 +20,12 @@ pub(super) enum DecodeError {
     /// A field is cut short or out of its range.
     #[error("a record cannot be read: {0}")]
     Codec(#[from] CodecError),
-    /// A tag of no record, value or kind.
-    #[error("unknown tag {0}")]
-    Tag(u8),
+    /// A tag of no record, value or kind: a later release may have one.
+    #[error("a {0} {1}")]
+    Unknown(&'static str, u8),
+    /// What is neither 0 nor 1.
+    #[error("{0} is neither yes nor no")]
+    Flag(u8),
     /// A type table that is none.
     #[error("a type table cannot be read: {0}")]
     Types(#[from] TypeError),
@@ -134,7 +137,7 @@ fn change<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Change<'a>, DecodeErro
         },
         tag::TYPES => Change::Types(Arc::new(types(reader)?)),
         tag::BATCH => return Err(DecodeError::Nested),
-        tag => return Err(DecodeError::Tag(tag)),
+        tag => return Err(DecodeError::Unknown("record with the tag", tag)),
     })
 }
 
@@ -177,7 +180,7 @@ fn flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
     match reader.u8()? {
         0 => Ok(false),
         1 => Ok(true),
-        tag => Err(DecodeError::Tag(tag)),
+        flag => Err(DecodeError::Flag(flag)),
     }
 }
 
@@ -197,7 +200,7 @@ fn value(reader: &mut Reader<'_>, key: Key<'_>) -> Result<Value, DecodeError> {
                 Key::Typed(_) => Blob::unnamed(bytes),
             })
         }
-        tag => return Err(DecodeError::Tag(tag)),
+        tag => return Err(DecodeError::Unknown("value with the tag", tag)),
     })
 }
 
@@ -235,7 +238,7 @@ fn types(reader: &mut Reader<'_>) -> Result<TypeTable, DecodeError> {
     for _ in 0..reader.count()? {
         let prefix = reader.varint_as()?;
         let kind = reader.u8()?;
-        let kind = Kind::from_tag(kind).ok_or(DecodeError::Tag(kind))?;
+        let kind = Kind::from_tag(kind).ok_or(DecodeError::Unknown("type of the kind", kind))?;
         let target = Some(reader.varint_as()?).filter(|target| *target != 0);
         declared.push(TypeDef {
             prefix,

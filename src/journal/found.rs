@@ -54,6 +54,14 @@ impl Opened {
         }
     }
 
+    /// The error of what a later release has written in this file.
+    pub(super) fn unknown(&self, what: String) -> JournalError {
+        JournalError::Unknown {
+            name: self.name.to_string(),
+            what,
+        }
+    }
+
     /// The error of records that are missing between this segment and `follower`.
     pub(super) fn gap(&self, follower: &Self, next_seq: u64) -> JournalError {
         if follower.header.fresh {

@@ -235,16 +235,26 @@ pub enum BatchKind {
     End,
     /// Records of a snapshot.
     Snapshot,
+    /// What a later release may write, by its tag.
+    Unknown(u32),
 }
 
 impl BatchKind {
-    const ALL: [Self; 3] = [Self::Records, Self::End, Self::Snapshot];
-
     const fn tag(self) -> u32 {
         match self {
             Self::Records => 1,
             Self::End => 2,
             Self::Snapshot => 3,
+            Self::Unknown(tag) => tag,
+        }
+    }
+
+    const fn from_tag(tag: u32) -> Self {
+        match tag {
+            1 => Self::Records,
+            2 => Self::End,
+            3 => Self::Snapshot,
+            tag => Self::Unknown(tag),
         }
     }
 }
@@ -316,21 +326,14 @@ impl BatchHeader {
         if !covered.starts_with(&BATCH_MAGIC) || crc != crc32c::crc32c_append(seed, covered) {
             return None;
         }
-        Self::fields(covered)
-            .ok()
-            .flatten()
-            .map(|header| (header, crc))
+        Self::fields(covered).ok().map(|header| (header, crc))
     }
 
-    fn fields(bytes: &[u8]) -> Result<Option<Self>, CodecError> {
+    fn fields(bytes: &[u8]) -> Result<Self, CodecError> {
         let mut reader = Reader::new(bytes);
         reader.take(BATCH_MAGIC.len())?;
-        let kind = reader.u32()?;
-        let Some(kind) = BatchKind::ALL.into_iter().find(|known| known.tag() == kind) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            kind,
+        Ok(Self {
+            kind: BatchKind::from_tag(reader.u32()?),
             len: reader.u32()?,
             count: reader.u32()?,
             first_seq: reader.u64()?,
@@ -338,7 +341,7 @@ impl BatchHeader {
             time: Time(reader.u64()?),
             prev_crc: reader.u32()?,
             payload_crc: reader.u32()?,
-        }))
+        })
     }
 
     /// The sequence number after the last record of this batch.

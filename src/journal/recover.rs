@@ -193,6 +193,7 @@ impl Scanner<'_> {
                 Step::Damaged(what) => {
                     return Err(snapshot.damaged(begin, reader.next_seq(), what));
                 }
+                Step::Unknown(kind) => return Err(unknown_batch(snapshot, kind)),
             }
         }
         tracing::info!("{}: {} entries", snapshot.name, self.recovered.entries);
@@ -281,6 +282,7 @@ impl Scanner<'_> {
                 }
                 Step::Clean => break (None, false),
                 Step::Damaged(what) => break (Some(what), false),
+                Step::Unknown(kind) => return Err(unknown_batch(segment, kind)),
             }
         };
         let next_seq = reader.next_seq();
@@ -321,6 +323,10 @@ impl Scanner<'_> {
             },
         })
     }
+}
+
+fn unknown_batch(file: &Opened, kind: u32) -> JournalError {
+    file.unknown(format!("a batch of kind {kind}"))
 }
 
 /// Finds where in a segment the batches begin that nothing says were synced.
@@ -366,6 +372,9 @@ impl From<decode::DecodeError> for Unread {
 impl Unread {
     fn at(self, file: &Opened, offset: u64) -> JournalError {
         match self {
+            Self::Decode(error @ decode::DecodeError::Unknown(..)) => {
+                file.unknown(error.to_string())
+            }
             Self::Decode(error) => file.damaged(offset, 0, &error.to_string()),
             Self::Misplaced => file.damaged(offset, 0, "a record that cannot be here"),
             Self::Refused { seq, source } => JournalError::Replay {

@@ -24,6 +24,8 @@ pub(super) enum Step {
     Clean,
     /// Bytes that are not the next batch.
     Damaged(&'static str),
+    /// The next batch, of a kind that a later release writes.
+    Unknown(u32),
 }
 
 /// A file and how far it has been read.
@@ -103,6 +105,9 @@ impl<'a> BatchReader<'a> {
             }
             self.prev_crc = crc;
             return Ok(Step::End);
+        }
+        if let BatchKind::Unknown(kind) = header.kind {
+            return Ok(Step::Unknown(kind));
         }
         let payload_bytes = u64::from(header.len);
         if header.kind != self.kind || payload_bytes > BATCH_BYTES_MAX as u64 {
@@ -188,7 +193,9 @@ fn attested(file: &dyn DiskFile, seed: u32, from: u64, to: u64) -> io::Result<At
             };
             let upto = match header.kind {
                 BatchKind::End => header.first_seq.saturating_sub(1),
-                BatchKind::Records | BatchKind::Snapshot => header.synced_upto,
+                BatchKind::Records | BatchKind::Snapshot | BatchKind::Unknown(_) => {
+                    header.synced_upto
+                }
             };
             attested.ended |= header.kind == BatchKind::End;
             attested.upto = attested.upto.max(upto);

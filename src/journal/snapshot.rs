@@ -156,6 +156,9 @@ impl SnapshotFile {
                     ));
                 }
                 Step::Damaged(what) => return Err(damaged(reader.offset(), what)),
+                Step::Unknown(_) => {
+                    return Err(damaged(reader.offset(), "a batch of an unknown kind"));
+                }
             }
         }
     }

@@ -25,6 +25,7 @@
 mod clients;
 mod config;
 mod crash;
+mod golden;
 mod in_memory;
 mod model;
 mod readme;

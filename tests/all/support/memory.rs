@@ -52,6 +52,10 @@ impl MemoryServer {
         }
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        self.shared.engine()
+    }
+
     pub(crate) fn connect(&self) -> MemoryWire {
         assert!(self.shared.admit());
         let peer = Peer {
