@@ -11,7 +11,7 @@ use super::{Engine, Settings, TypesError};
 use crate::clock::{Clock, Time};
 use crate::command::Change;
 use crate::journal::disk::Disk;
-use crate::journal::{Journal, JournalError, Options, Recovered, Replay, ReplayError};
+use crate::journal::{Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError};
 use crate::key::Key;
 use crate::store::Store;
 use crate::store::locks::{ShardSet, WriteSet};
@@ -33,8 +33,8 @@ pub enum OpenError {
     Stopped,
 }
 
-/// Hears how many bytes of how many have been read, and may end the start.
-pub type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
+/// Hears how far the start is, and may end it.
+pub type Watch<'p> = dyn FnMut(&Progress) -> ControlFlow<()> + 'p;
 
 /// Hands recovered records to the store, under all its locks.
 struct Rebuild<'s, 'p> {
@@ -45,7 +45,7 @@ struct Rebuild<'s, 'p> {
     refused: Option<OpenError>,
     /// The time of the start or of the newest record, whichever is later.
     now: Time,
-    progress: &'p mut Progress<'p>,
+    watch: &'p mut Watch<'p>,
 }
 
 impl Replay for Rebuild<'_, '_> {
@@ -75,8 +75,8 @@ impl Replay for Rebuild<'_, '_> {
         })
     }
 
-    fn progress(&mut self, done_bytes: u64, total_bytes: u64) -> Result<(), ReplayError> {
-        if (self.progress)(done_bytes, total_bytes).is_break() {
+    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError> {
+        if (self.watch)(progress).is_break() {
             self.refused = Some(OpenError::Stopped);
             return Err(ReplayError(OpenError::Stopped.to_string()));
         }
@@ -91,7 +91,7 @@ impl Engine {
         mut options: Options,
         settings: Settings,
         types: &TypeTable,
-        progress: &mut Progress<'_>,
+        watch: &mut Watch<'_>,
     ) -> Result<(Self, Recovered), OpenError> {
         let store = Store::default();
         options.now = Clock::starting_after(Time(0)).latest();
@@ -102,7 +102,7 @@ impl Engine {
                 types,
                 refused: None,
                 now: options.now,
-                progress,
+                watch,
             };
             (Journal::open(disk, options, &mut rebuild), rebuild.refused)
         };

@@ -36,7 +36,7 @@ pub(super) enum DecodeError {
 
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Record<'a> {
+pub enum Record<'a> {
     /// A change.
     Change(Change<'a>),
     /// An entry of a snapshot.

@@ -29,6 +29,7 @@ mod decode;
 pub mod disk;
 mod encode;
 mod found;
+mod load;
 pub mod record;
 mod recover;
 mod repair;
@@ -47,6 +48,8 @@ pub use crate::config::Fsync;
 use crate::key::Key;
 use crate::value::Entry;
 
+pub use decode::Record;
+pub use load::{Batch, Loaded, Progress, Taken};
 pub use snapshot::SnapshotWriter;
 pub use writer::{Journal, Waker, room_bytes};
 
@@ -72,6 +75,8 @@ pub struct Options {
     pub background: bool,
     /// The time for file headers when a directory is new.
     pub now: Time,
+    /// How many threads a start may use. With one everything happens on the caller's.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -86,6 +91,7 @@ impl Default for Options {
             refuse_after_ms: 5000,
             background: true,
             now: Time(0),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }
@@ -138,12 +144,29 @@ pub trait Replay {
     fn entry(&mut self, key: Key<'_>, entry: Entry) -> Result<(), ReplayError>;
     /// A change, in order. The type table and a pending flush of the snapshot come with `seq` 0.
     fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError>;
+    /// Batches, in order, as many at a time as are worth several threads. Whoever takes them in
+    /// another way than one record after the other gives the same state, and of all errors the
+    /// first one in the order of the records.
+    fn batches(&mut self, batches: &[Batch]) -> Result<Taken, JournalError> {
+        let mut taken = Taken::default();
+        for batch in batches {
+            batch.for_each(|loaded| {
+                taken.count(batch, &loaded);
+                let seen = match loaded.record {
+                    Record::Entry(key, entry) => self.entry(key, entry),
+                    Record::Change(change) => self.change(loaded.seq, loaded.time, change),
+                };
+                seen.map_err(|source| batch.refused(loaded.position, source))
+            })?;
+        }
+        Ok(taken)
+    }
     /// Everything has been given. An error leaves the directory as it was found.
     fn complete(&mut self) -> Result<(), ReplayError> {
         Ok(())
     }
     /// How far it is, now and then. An error ends the recovery; nothing has been changed.
-    fn progress(&mut self, done_bytes: u64, total_bytes: u64) -> Result<(), ReplayError>;
+    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError>;
 }
 
 /// What recovery found.

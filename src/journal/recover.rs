@@ -9,9 +9,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::decode::{self, Record};
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
+use super::load::{Batch, Feed, load};
 use super::record::{BatchHeader, FileHeader, FileKind, LogId};
 use super::repair::{edit, go_on};
 use super::scan::{BatchReader, Step};
@@ -19,7 +19,6 @@ use super::segment::{NewSegment, failed, write_store};
 use super::snapshot::SnapshotFile;
 use super::{Journal, JournalError, Options, Recovered, Replay, encode};
 use crate::clock::{Tick, Time};
-use crate::codec::Reader;
 use crate::command::change::Change;
 
 /// What is known of the end of a segment.
@@ -83,12 +82,6 @@ pub(super) struct Scanned {
     pub(super) unsynced_from: u64,
 }
 
-struct Scanner<'a> {
-    sink: &'a mut dyn Replay,
-    recovered: Recovered,
-    total: u64,
-}
-
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: Options,
@@ -103,21 +96,26 @@ pub(super) fn open(
         found = Found::read(&*disk)?;
     }
     let (snapshot, rest) = found.choose()?;
-    let mut scanner = Scanner {
-        sink,
-        total: snapshot.len + rest.iter().map(|segment| segment.len).sum::<u64>(),
-        recovered: Recovered {
-            created,
-            snapshot: snapshot.header.number,
-            generation: snapshot.header.generation,
-            newest_time: snapshot.header.time.max(options.now),
-            ..Recovered::default()
-        },
+    let total = snapshot.len + rest.iter().map(|segment| segment.len).sum::<u64>();
+    let read = |feed: &mut Feed<'_>| {
+        read_snapshot(snapshot, feed)?;
+        read_segments(&rest, snapshot.header.base_seq, feed)
     };
-    scanner.snapshot(snapshot)?;
-    let end = scanner.segments(&rest, snapshot.header.base_seq)?;
-    scanner.sink.complete().map_err(JournalError::Rejected)?;
-    let mut recovered = scanner.recovered;
+    let (end, progress) = load((options.threads, total), sink, read)?;
+    let taken = progress.taken;
+    sink.complete().map_err(JournalError::Rejected)?;
+    tracing::info!("{}: {} entries", snapshot.name, taken.entries);
+    tracing::info!("{} segments: {} records", rest.len(), taken.records);
+    let mut recovered = Recovered {
+        entries: taken.entries,
+        records: taken.records,
+        bytes: progress.done_bytes,
+        created,
+        snapshot: snapshot.header.number,
+        generation: snapshot.header.generation,
+        newest_time: snapshot.header.time.max(options.now).max(taken.newest_time),
+        ..Recovered::default()
+    };
     let Some(last) = rest.last() else {
         return Err(JournalError::Missing {
             missing: Name::Segment(snapshot.header.number).to_string(),
@@ -169,160 +167,116 @@ fn new_log_id() -> Result<LogId, JournalError> {
     }
 }
 
-impl Scanner<'_> {
-    fn advance(&mut self, bytes: u64) -> Result<(), JournalError> {
-        self.recovered.bytes += bytes;
-        let told = self.sink.progress(self.recovered.bytes, self.total);
-        told.map_err(JournalError::Rejected)
-    }
-
-    fn snapshot(&mut self, snapshot: &Opened) -> Result<(), JournalError> {
-        let mut reader = BatchReader::new(&*snapshot.file, &snapshot.header, snapshot.len);
-        loop {
-            let begin = reader.offset();
-            match reader.step().map_err(failed("read", snapshot.name))? {
-                Step::Batch(batch) => {
-                    self.batch(snapshot, &batch, reader.payload(), 0)
-                        .map_err(|error| error.at(snapshot, begin))?;
-                    self.advance(reader.offset() - begin)?;
-                }
-                Step::End => break,
-                Step::Clean => {
-                    return Err(snapshot.damaged(begin, reader.next_seq(), "it ends early"));
-                }
-                Step::Damaged(what) => {
-                    return Err(snapshot.damaged(begin, reader.next_seq(), what));
-                }
-                Step::Unknown(kind) => return Err(unknown_batch(snapshot, kind)),
+fn read_snapshot(snapshot: &Opened, feed: &mut Feed<'_>) -> Result<(), JournalError> {
+    let mut reader = BatchReader::new(&*snapshot.file, &snapshot.header, snapshot.len);
+    loop {
+        let begin = reader.offset();
+        match reader.step().map_err(failed("read", snapshot.name))? {
+            Step::Batch(header) => {
+                let batch = Batch::new(snapshot, begin, header, reader.payload().clone(), 0);
+                feed.push(batch, reader.offset() - begin)?;
             }
-        }
-        tracing::info!("{}: {} entries", snapshot.name, self.recovered.entries);
-        Ok(())
-    }
-
-    /// Applies the records of a batch, from sequence number `from` on.
-    fn batch(
-        &mut self,
-        file: &Opened,
-        batch: &BatchHeader,
-        payload: &[u8],
-        from: u64,
-    ) -> Result<(), Unread> {
-        let mut reader = Reader::new(payload);
-        for seq in (batch.first_seq..).take(batch.count as usize) {
-            let (time, record) = decode::record(&mut reader, batch.time)?;
-            self.recovered.newest_time = self.recovered.newest_time.max(time);
-            let in_snapshot = file.header.kind == FileKind::Snapshot;
-            let seen = match record {
-                Record::Entry(key, entry) if in_snapshot => {
-                    self.recovered.entries += 1;
-                    self.sink.entry(key, entry)
-                }
-                Record::Entry(..) => return Err(Unread::Misplaced),
-                Record::Change(change) if in_snapshot => self.sink.change(0, time, change),
-                Record::Change(_) if seq < from => Ok(()),
-                Record::Change(change) => {
-                    self.recovered.records += 1;
-                    self.sink.change(seq, time, change)
-                }
-            };
-            seen.map_err(|source| Unread::Refused { seq, source })?;
-        }
-        if reader.is_empty() {
-            Ok(())
-        } else {
-            Err(Unread::Misplaced)
-        }
-    }
-
-    fn segments(&mut self, segments: &[&Opened], from: u64) -> Result<Scanned, JournalError> {
-        let mut scanned = None;
-        let mut followers = segments.iter().skip(1);
-        for segment in segments {
-            scanned = Some(self.segment(segment, followers.next().copied(), from)?);
-        }
-        let (Some(scanned), Some(last)) = (scanned, segments.last()) else {
-            return Err(JournalError::Missing {
-                missing: "every journal file".to_owned(),
-            });
-        };
-        if scanned.next_seq < from {
-            let what = "records before the snapshot are missing";
-            return Err(last.damaged(scanned.end, scanned.next_seq, what));
-        }
-        tracing::info!(
-            "{} segments: {} records",
-            segments.len(),
-            self.recovered.records
-        );
-        Ok(scanned)
-    }
-
-    fn segment(
-        &mut self,
-        segment: &Opened,
-        follower: Option<&Opened>,
-        from: u64,
-    ) -> Result<Scanned, JournalError> {
-        let read = || failed("read", segment.name);
-        let mut reader = BatchReader::new(&*segment.file, &segment.header, segment.len);
-        let mut unsynced = Unsynced::new(reader.offset());
-        let (damage, ended) = loop {
-            let begin = reader.offset();
-            match reader.step().map_err(read())? {
-                Step::Batch(batch) => {
-                    unsynced.see(&batch, reader.offset());
-                    self.batch(segment, &batch, reader.payload(), from)
-                        .map_err(|error| error.at(segment, begin))?;
-                    self.advance(reader.offset() - begin)?;
-                }
-                Step::End => {
-                    unsynced.from = begin;
-                    break (None, true);
-                }
-                Step::Clean => break (None, false),
-                Step::Damaged(what) => break (Some(what), false),
-                Step::Unknown(kind) => return Err(unknown_batch(segment, kind)),
+            Step::End => return Ok(()),
+            Step::Clean => {
+                return Err(snapshot.damaged(begin, reader.next_seq(), "it ends early"));
             }
-        };
-        let next_seq = reader.next_seq();
-        let attested = match damage {
-            Some(_) => reader.attested().map_err(read())?,
-            None => super::scan::Attested::default(),
-        };
-        let decision = decide(Tail {
-            damaged: damage.is_some(),
-            ended: ended || attested.ended,
-            attested: attested.upto >= next_seq,
-            next: match follower.map(|follower| follower.header) {
-                None => Next::Nothing,
-                Some(next) if next.fresh => Next::Gap,
-                Some(next) if next.base_seq != next_seq => Next::Gap,
-                Some(next) if next.chain != reader.prev_crc() => Next::Gap,
-                Some(_) => Next::Continues,
-            },
+            Step::Damaged(what) => {
+                return Err(snapshot.damaged(begin, reader.next_seq(), what));
+            }
+            Step::Unknown(kind) => return Err(unknown_batch(snapshot, kind)),
+        }
+    }
+}
+
+fn read_segments(
+    segments: &[&Opened],
+    from: u64,
+    feed: &mut Feed<'_>,
+) -> Result<Scanned, JournalError> {
+    let mut scanned = None;
+    let mut followers = segments.iter().skip(1);
+    for segment in segments {
+        scanned = Some(read_segment(
+            (segment, followers.next().copied()),
+            from,
+            feed,
+        )?);
+    }
+    let (Some(scanned), Some(last)) = (scanned, segments.last()) else {
+        return Err(JournalError::Missing {
+            missing: "every journal file".to_owned(),
         });
-        let what = damage.unwrap_or_default();
-        match (decision, follower) {
-            (Decision::RefuseDamage, _) => {
-                return Err(segment.damaged(reader.offset(), next_seq, what));
-            }
-            (Decision::RefuseGap, Some(follower)) => return Err(segment.gap(follower, next_seq)),
-            (Decision::RefuseGap | Decision::Accept | Decision::CutTail, _) => {}
-        }
-        let end = reader.offset();
-        Ok(Scanned {
-            next_seq,
-            prev_crc: reader.prev_crc(),
-            unsynced_from: unsynced.from,
-            end: if ended { segment.len } else { end },
-            torn_end: if ended {
-                segment.len
-            } else {
-                reader.rest_end().map_err(read())?
-            },
-        })
+    };
+    if scanned.next_seq < from {
+        let what = "records before the snapshot are missing";
+        return Err(last.damaged(scanned.end, scanned.next_seq, what));
     }
+    Ok(scanned)
+}
+
+/// Reads a segment, whose records count from sequence number `from` on.
+fn read_segment(
+    (segment, follower): (&Opened, Option<&Opened>),
+    from: u64,
+    feed: &mut Feed<'_>,
+) -> Result<Scanned, JournalError> {
+    let read = || failed("read", segment.name);
+    let mut reader = BatchReader::new(&*segment.file, &segment.header, segment.len);
+    let mut unsynced = Unsynced::new(reader.offset());
+    let (damage, ended) = loop {
+        let begin = reader.offset();
+        match reader.step().map_err(read())? {
+            Step::Batch(header) => {
+                unsynced.see(&header, reader.offset());
+                let batch = Batch::new(segment, begin, header, reader.payload().clone(), from);
+                feed.push(batch, reader.offset() - begin)?;
+            }
+            Step::End => {
+                unsynced.from = begin;
+                break (None, true);
+            }
+            Step::Clean => break (None, false),
+            Step::Damaged(what) => break (Some(what), false),
+            Step::Unknown(kind) => return Err(unknown_batch(segment, kind)),
+        }
+    };
+    let next_seq = reader.next_seq();
+    let attested = match damage {
+        Some(_) => reader.attested().map_err(read())?,
+        None => super::scan::Attested::default(),
+    };
+    let decision = decide(Tail {
+        damaged: damage.is_some(),
+        ended: ended || attested.ended,
+        attested: attested.upto >= next_seq,
+        next: match follower.map(|follower| follower.header) {
+            None => Next::Nothing,
+            Some(next) if next.fresh => Next::Gap,
+            Some(next) if next.base_seq != next_seq => Next::Gap,
+            Some(next) if next.chain != reader.prev_crc() => Next::Gap,
+            Some(_) => Next::Continues,
+        },
+    });
+    let what = damage.unwrap_or_default();
+    match (decision, follower) {
+        (Decision::RefuseDamage, _) => {
+            return Err(segment.damaged(reader.offset(), next_seq, what));
+        }
+        (Decision::RefuseGap, Some(follower)) => return Err(segment.gap(follower, next_seq)),
+        (Decision::RefuseGap | Decision::Accept | Decision::CutTail, _) => {}
+    }
+    let end = reader.offset();
+    Ok(Scanned {
+        next_seq,
+        prev_crc: reader.prev_crc(),
+        unsynced_from: unsynced.from,
+        end: if ended { segment.len } else { end },
+        torn_end: if ended {
+            segment.len
+        } else {
+            reader.rest_end().map_err(read())?
+        },
+    })
 }
 
 fn unknown_batch(file: &Opened, kind: u32) -> JournalError {
@@ -350,38 +304,5 @@ impl Unsynced {
             self.batches.pop_front();
         }
         self.batches.push_back((batch.next_seq() - 1, end));
-    }
-}
-
-/// Why a batch whose checksum is right cannot be applied.
-enum Unread {
-    Decode(decode::DecodeError),
-    Misplaced,
-    Refused {
-        seq: u64,
-        source: super::ReplayError,
-    },
-}
-
-impl From<decode::DecodeError> for Unread {
-    fn from(error: decode::DecodeError) -> Self {
-        Self::Decode(error)
-    }
-}
-
-impl Unread {
-    fn at(self, file: &Opened, offset: u64) -> JournalError {
-        match self {
-            Self::Decode(error @ decode::DecodeError::Unknown(..)) => {
-                file.unknown(error.to_string())
-            }
-            Self::Decode(error) => file.damaged(offset, 0, &error.to_string()),
-            Self::Misplaced => file.damaged(offset, 0, "a record that cannot be here"),
-            Self::Refused { seq, source } => JournalError::Replay {
-                name: file.name.to_string(),
-                seq,
-                source,
-            },
-        }
     }
 }

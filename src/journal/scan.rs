@@ -5,6 +5,8 @@
 //! was just written is read back with it.
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::disk::DiskFile;
 use super::record::{
@@ -28,6 +30,19 @@ pub(super) enum Step {
     Unknown(u32),
 }
 
+/// The payload of a batch, in the piece of the file that it was read with.
+#[derive(Clone, Default)]
+pub(super) struct Span {
+    piece: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Span {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.piece.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
 /// A file and how far it has been read.
 pub(super) struct BatchReader<'a> {
     file: &'a dyn DiskFile,
@@ -37,8 +52,15 @@ pub(super) struct BatchReader<'a> {
     offset: u64,
     prev_crc: u32,
     next_seq: u64,
-    payload: Vec<u8>,
+    /// Bytes of the file from `piece_at` on: many batches are read at once.
+    piece: Arc<Vec<u8>>,
+    piece_at: u64,
+    payload: Span,
 }
+
+/// The first piece of a file is this long, and each one twice the one before, up to
+/// [`CHUNK_BYTES`]: most of what is opened is small, or is not read to its end.
+const FIRST_PIECE_BYTES: usize = 16 << 10;
 
 impl<'a> BatchReader<'a> {
     /// Reads what follows `header` in a file of `len` bytes.
@@ -55,7 +77,9 @@ impl<'a> BatchReader<'a> {
             offset: FILE_HEADER_BYTES as u64,
             prev_crc: header.crc(),
             next_seq,
-            payload: Vec::new(),
+            piece: Arc::default(),
+            piece_at: FILE_HEADER_BYTES as u64,
+            payload: Span::default(),
         }
     }
 
@@ -75,8 +99,40 @@ impl<'a> BatchReader<'a> {
     }
 
     /// The payload of the last [`Step::Batch`].
-    pub(super) fn payload(&self) -> &[u8] {
+    pub(super) fn payload(&self) -> &Span {
         &self.payload
+    }
+
+    /// Where the bytes from `self.offset + from` on are in the piece: `len` of them, which the
+    /// file has.
+    fn load(&mut self, from: usize, len: usize) -> io::Result<Range<usize>> {
+        let at = |piece_at: u64| usize::try_from(self.offset - piece_at).unwrap_or(usize::MAX);
+        let begin = at(self.piece_at).saturating_add(from);
+        let end = begin.saturating_add(len);
+        if end <= self.piece.len() {
+            return Ok(begin..end);
+        }
+        let kept = at(self.piece_at).min(self.piece.len());
+        let rest = self.piece.len() - kept;
+        let whole = usize::try_from(self.len - self.offset).unwrap_or(usize::MAX);
+        let ahead = (self.piece.len() * 2).clamp(FIRST_PIECE_BYTES, CHUNK_BYTES);
+        let wanted = (rest + ahead).max(from + len).min(whole);
+        // Whoever keeps a batch keeps its piece; otherwise the memory is used again.
+        self.payload = Span::default();
+        if let Some(piece) = Arc::get_mut(&mut self.piece) {
+            piece.copy_within(kept.., 0);
+            piece.resize(wanted, 0);
+        } else {
+            let mut piece = Vec::with_capacity(wanted);
+            piece.extend_from_slice(self.piece.get(kept..).unwrap_or_default());
+            piece.resize(wanted, 0);
+            self.piece = Arc::new(piece);
+        }
+        self.piece_at = self.offset;
+        let unread = Arc::get_mut(&mut self.piece).and_then(|piece| piece.get_mut(rest..));
+        self.file
+            .read_exact_at(self.offset + rest as u64, unread.unwrap_or_default())?;
+        Ok(from..from + len)
     }
 
     /// Reads on. After anything but [`Step::Batch`] the answer stays.
@@ -85,7 +141,8 @@ impl<'a> BatchReader<'a> {
         let mut bytes = [0; BATCH_HEADER_BYTES];
         let header_bytes = BATCH_HEADER_BYTES as u64;
         if left >= header_bytes {
-            self.file.read_exact_at(self.offset, &mut bytes)?;
+            let range = self.load(0, BATCH_HEADER_BYTES)?;
+            bytes.copy_from_slice(self.piece.get(range).unwrap_or(&[0; BATCH_HEADER_BYTES]));
         }
         let Some((header, crc)) = BatchHeader::decode(&bytes, self.seed) else {
             let rest = last_byte(self.file, self.offset, self.len)?;
@@ -118,10 +175,12 @@ impl<'a> BatchReader<'a> {
         if payload_bytes > left - header_bytes {
             return Ok(Step::Damaged("a batch is cut short"));
         }
-        self.payload.resize(header.len as usize, 0);
-        self.file
-            .read_exact_at(self.offset + header_bytes, &mut self.payload)?;
-        if crc32c::crc32c(&self.payload) != header.payload_crc {
+        let range = self.load(BATCH_HEADER_BYTES, header.len as usize)?;
+        self.payload = Span {
+            piece: Arc::clone(&self.piece),
+            range,
+        };
+        if crc32c::crc32c(self.payload.bytes()) != header.payload_crc {
             return Ok(Step::Damaged("the checksum of a batch's records is wrong"));
         }
         self.offset += header_bytes + payload_bytes;

@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::engine::{Engine, OpenError};
 use crate::exit::Exit;
 use crate::journal::disk::{Disk, DiskError, FileDisk};
-use crate::journal::{JournalError, Options, Recovered};
+use crate::journal::{JournalError, Options, Progress, Recovered};
 use files::{FileError, PidFile};
 use listener::Listener;
 use logging::LogHandle;
@@ -244,7 +244,7 @@ fn open_engine(
 ) -> Result<Engine, ServeError> {
     const REPORT_EVERY: Duration = Duration::from_secs(5);
     let mut reported = Tick::now();
-    let mut progress = |done: u64, total: u64| {
+    let mut watch = |progress: &Progress| {
         if stop_asked.load(Relaxed) {
             return ControlFlow::Break(());
         }
@@ -252,6 +252,7 @@ fn open_engine(
             return ControlFlow::Continue(());
         }
         reported = Tick::now();
+        let (done, total) = (progress.done_bytes, progress.total_bytes);
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
         tracing::info!(
             done_bytes = done,
@@ -266,13 +267,8 @@ fn open_engine(
         fsync: config.fsync,
         ..Options::default()
     };
-    let (engine, recovered) = Engine::open(
-        disk,
-        options,
-        settings(config),
-        &config.types,
-        &mut progress,
-    )?;
+    let (engine, recovered) =
+        Engine::open(disk, options, settings(config), &config.types, &mut watch)?;
     log_recovery(&engine, &recovered, config);
     Ok(engine)
 }

@@ -60,7 +60,7 @@ impl Replay for Digest {
         Ok(())
     }
 
-    fn progress(&mut self, _done_bytes: u64, _total_bytes: u64) -> Result<(), ReplayError> {
+    fn progress(&mut self, _progress: &Progress) -> Result<(), ReplayError> {
         Ok(())
     }
 }

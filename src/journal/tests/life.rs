@@ -378,7 +378,7 @@ impl Replay for Count {
         Ok(())
     }
 
-    fn progress(&mut self, _done_bytes: u64, _total_bytes: u64) -> Result<(), ReplayError> {
+    fn progress(&mut self, _progress: &Progress) -> Result<(), ReplayError> {
         Ok(())
     }
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use super::disk::Disk;
 use super::sim::SimDisk;
 use super::{
-    Fsync, Journal, JournalError, Options, Recovered, Replay, ReplayError, SnapshotWriter,
-    room_bytes,
+    Fsync, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError,
+    SnapshotWriter, room_bytes,
 };
 use crate::clock::{Expiry, Time};
 use crate::command::change::{Change, Side};
@@ -65,8 +65,8 @@ impl Replay for Log {
         Ok(())
     }
 
-    fn progress(&mut self, done_bytes: u64, total_bytes: u64) -> Result<(), ReplayError> {
-        assert!(done_bytes <= total_bytes);
+    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError> {
+        assert!(progress.done_bytes <= progress.total_bytes);
         Ok(())
     }
 }
@@ -221,6 +221,7 @@ pub(super) fn options(fsync: Fsync) -> Options {
         fsync,
         background: false,
         allocate_bytes: 4096,
+        threads: 1,
         now: Time(1_700_000_000_000),
         ..Options::default()
     }

@@ -35,13 +35,9 @@ impl MemoryServer {
             ..Options::default()
         };
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
-        let opened = Engine::open(
-            on,
-            options,
-            settings(&config),
-            &config.types,
-            &mut |_, _| std::ops::ControlFlow::Continue(()),
-        );
+        let opened = Engine::open(on, options, settings(&config), &config.types, &mut |_| {
+            std::ops::ControlFlow::Continue(())
+        });
         let (engine, _) = opened.unwrap();
         let (orders, inbox) = mpsc::channel();
         let shared = Arc::new(Shared::new(engine, Arc::new(config), 1, orders, false));
