@@ -38,7 +38,13 @@ pub const IDLE_TIMEOUT_MAX_S: usize = 365 * 24 * 60 * 60;
 pub const MEMORY_LIMIT_MAX: u64 = 1 << 50;
 
 /// The most journal between two snapshots that an operator may configure, in bytes.
-pub const SNAPSHOT_AFTER_MAX: u64 = 1 << 40;
+pub const COMPACT_MIN_MAX: u64 = 1 << 40;
+
+/// The most that an operator may let the journal outgrow the last snapshot.
+pub const COMPACT_RATIO_MAX: u64 = 1000;
+
+/// The fastest rate of snapshots that an operator may configure, in bytes a second.
+pub const SNAPSHOT_RATE_MAX: u64 = 1 << 40;
 
 /// The largest expiry that is relative to now, in seconds; larger ones are Unix times.
 pub const RELATIVE_EXPIRY_MAX_S: i64 = 60 * 60 * 24 * 30;

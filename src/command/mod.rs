@@ -19,7 +19,7 @@ use crate::clock::{Expiry, Time};
 use crate::key::Key;
 use crate::limits::RELATIVE_EXPIRY_MAX_S;
 use crate::types::Kind;
-use crate::value::{Blob, Index, Value};
+use crate::value::{Blob, Entry, Index, Value};
 pub use arith::Arith;
 pub use change::Change;
 pub use fetch::Fetch;
@@ -155,6 +155,18 @@ pub enum ViewValue<'s> {
     Index(&'s Arc<Index>),
     /// What a DATA or named key holds.
     Data(&'s Blob),
+}
+
+impl View<'_> {
+    /// The entry on its own.
+    pub fn to_entry(&self) -> Entry {
+        Entry {
+            value: self.value.to_value(),
+            flags: self.flags,
+            expires: self.expires,
+            cas: self.cas,
+        }
+    }
 }
 
 impl ViewValue<'_> {

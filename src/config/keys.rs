@@ -311,18 +311,48 @@ pub const KEYS: &[KeyRow] = &[
         ],
     },
     KeyRow {
-        key: "data.snapshot_after",
-        default: "\"512m\"",
+        key: "data.compact_min",
+        default: "\"256m\"",
         form: Form::Bytes {
             min: 1 << 20,
-            max: limits::SNAPSHOT_AFTER_MAX,
-            set: |config, value| config.snapshot_after = value,
-            get: |config| config.snapshot_after,
+            max: limits::COMPACT_MIN_MAX,
+            set: |config, value| config.compact_min = value,
+            get: |config| config.compact_min,
         },
         applies: Applies::OnHup,
         doc: &[
-            "Write a snapshot after this many bytes of journal, or after the size of the last",
-            "snapshot if that is more: more is a slower restart.",
+            "Write a snapshot, in the background, after at least this many bytes of journal: more",
+            "is a slower restart.",
+        ],
+    },
+    KeyRow {
+        key: "data.compact_ratio",
+        default: "1",
+        form: Form::Number {
+            min: 1,
+            max: limits::COMPACT_RATIO_MAX,
+            set: |config, value| config.compact_ratio = value,
+            get: |config| config.compact_ratio,
+        },
+        applies: Applies::OnHup,
+        doc: &[
+            "And not before the journal is this many times as large as the last snapshot: more",
+            "writes less and keeps more.",
+        ],
+    },
+    KeyRow {
+        key: "data.snapshot_rate",
+        default: "\"64m\"",
+        form: Form::Bytes {
+            min: 0,
+            max: limits::SNAPSHOT_RATE_MAX,
+            set: |config, value| config.snapshot_rate = value,
+            get: |config| config.snapshot_rate,
+        },
+        applies: Applies::OnHup,
+        doc: &[
+            "The most bytes a second that a snapshot is written with, so that the journal beside",
+            "it does not wait; 0 is as fast as the disk takes them.",
         ],
     },
 ];

@@ -68,8 +68,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// When the journal is forced to the medium.
     pub fsync: Fsync,
-    /// A snapshot is due after this many bytes of journal.
-    pub snapshot_after: u64,
+    /// A snapshot is due after this many bytes of journal,
+    pub compact_min: u64,
+    /// and after this many times the size of the last one.
+    pub compact_ratio: u64,
+    /// How many bytes a second a snapshot is written with; 0 is as fast as it goes.
+    pub snapshot_rate: u64,
     /// The declared types and the built-in ones.
     pub types: TypeTable,
 }
@@ -99,7 +103,9 @@ impl Default for Config {
             log_level: LogLevel::Info,
             data_dir: PathBuf::from("data"),
             fsync: Fsync::EverySec,
-            snapshot_after: 512 << 20,
+            compact_min: 256 << 20,
+            compact_ratio: 1,
+            snapshot_rate: 64 << 20,
             types: TypeTable::default(),
         }
     }

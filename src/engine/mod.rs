@@ -9,6 +9,7 @@ mod edit;
 mod fan_out;
 mod fetch;
 mod replay;
+mod snapshot;
 mod upkeep;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub members_max: usize,
     /// From how many bytes on nothing may grow; 0 is no limit.
     pub memory_limit: u64,
+    /// How fast snapshots may be written; 0 is as fast as it goes.
+    pub snapshot_bytes_per_s: u64,
 }
 
 /// What a worker knows at its turn: one reading of the clock, and the types and settings that

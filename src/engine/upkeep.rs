@@ -1,17 +1,14 @@
-//! What the engine does beside commands: new types and settings, snapshots, and dropping what
-//! has expired.
+//! What the engine does beside commands: new types and settings, and dropping what has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Engine, Settings, room_bytes};
 use crate::clock::Time;
-use crate::command::{Change, Outcome, Refusal, Reply, View};
-use crate::journal::JournalError;
+use crate::command::{Change, Outcome, Refusal, Reply};
 use crate::limits::SHARDS;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::{Kind, TypeTable};
-use crate::value::Entry;
 
 /// Why types cannot be declared. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,52 +74,10 @@ impl Engine {
         Ok(())
     }
 
-    /// The server stops: a snapshot that is being written is given up.
-    pub fn give_up_snapshots(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-    }
-
     /// Takes on other settings.
     pub fn set_settings(&self, settings: Settings) {
         *self.settings.write() = Arc::new(settings);
         self.epoch.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Writes a snapshot: of a new generation if the files of this one were moved away. Writers
-    /// wait until all entries are in the file, and so does who shares a worker with one.
-    pub fn snapshot(&self, new_generation: bool) -> Result<(), JournalError> {
-        let mut writer = self.journal.begin_snapshot(new_generation)?;
-        {
-            let shards = self.store.read_set(ShardSet::ALL);
-            let now = self.clock.latest();
-            writer.cut(now)?;
-            writer.types(&self.store.types())?;
-            writer.pending_flush(self.store.pending_flush().time())?;
-            for shard in shards.shards() {
-                if self.closing.load(Ordering::Relaxed) {
-                    return Err(JournalError::Closed);
-                }
-                shard.for_each(now, |key, view| {
-                    let value = view.value.to_value();
-                    let View {
-                        flags,
-                        expires,
-                        cas,
-                        ..
-                    } = view;
-                    writer.entry(
-                        key,
-                        &Entry {
-                            value,
-                            flags,
-                            expires,
-                            cas,
-                        },
-                    )
-                })?;
-            }
-        }
-        writer.finish()
     }
 
     /// Drops what has expired in one part of `parts` of the store, and looks at the memory

@@ -28,6 +28,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the directory's entries last.
     fn sync_dir(&self) -> io::Result<()>;
+    /// How many bytes more the directory's file system can take.
+    fn free_bytes(&self) -> io::Result<u64>;
     /// Which file has this name now, if one has.
     fn identity(&self, name: &str) -> io::Result<Option<Identity>>;
 }
@@ -243,6 +245,11 @@ impl Disk for FileDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.directory.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let system = rustix::fs::fstatvfs(&self.directory)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn identity(&self, name: &str) -> io::Result<Option<Identity>> {

@@ -30,6 +30,7 @@ pub mod disk;
 mod encode;
 mod found;
 mod load;
+mod pace;
 pub mod record;
 mod recover;
 mod repair;
@@ -50,7 +51,7 @@ use crate::value::Entry;
 
 pub use decode::Record;
 pub use load::{Batch, Loaded, Progress, Taken};
-pub use snapshot::SnapshotWriter;
+pub use snapshot::{SnapshotPlan, SnapshotWriter};
 pub use writer::{Journal, Waker, room_bytes};
 
 /// How a journal works. `Default` is what the daemon uses unless it is configured.
@@ -199,6 +200,8 @@ pub struct Stats {
     pub journal_bytes: u64,
     /// How many segments these are.
     pub segments: u64,
+    /// A snapshot is being written.
+    pub snapshot_running: bool,
     /// The number of the last complete snapshot.
     pub snapshot: u64,
     /// Its size in bytes.
@@ -296,6 +299,17 @@ pub enum JournalError {
     Failed {
         /// Why.
         reason: String,
+    },
+    /// There is no room for a snapshot.
+    #[error(
+        "a snapshot needs {needed} bytes of disk space and {free} are free: free some; the journal \
+         grows until there is a snapshot"
+    )]
+    NoSpace {
+        /// What it takes, and what is left to the journal.
+        needed: u64,
+        /// What there is.
+        free: u64,
     },
     /// Another snapshot is being written.
     #[error("a snapshot is being written: try again when it is done")]

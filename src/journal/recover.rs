@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
 use super::load::{Batch, Feed, load};
+use super::pace::Pace;
 use super::record::{BatchHeader, FileHeader, FileKind, LogId};
 use super::repair::{edit, go_on};
 use super::scan::{BatchReader, Step};
@@ -145,10 +146,10 @@ fn begin_store(disk: &dyn Disk, now: Time) -> Result<(), JournalError> {
         fresh: false,
         ..header
     };
-    let mut snapshot = SnapshotFile::create(disk, header)?;
+    let mut snapshot = SnapshotFile::create(disk, header, Pace::new(0, 0))?;
     snapshot.begin(1, now);
     let types = Change::Types(Arc::default());
-    snapshot.put(|payload| encode::put_change(payload, now, now, &types, None))?;
+    snapshot.put(|payload| encode::put_change(payload, now, now, &types, None));
     snapshot.complete()?;
     snapshot.publish(disk)?;
     write_store(disk, &header)

@@ -138,14 +138,18 @@ impl State {
         self.name_edits.push(edit);
     }
 
-    fn check_space(&self, inode: u64, end: usize) -> io::Result<()> {
-        let used: usize = self
-            .names
+    /// What all files take but this one.
+    fn used_beside(&self, inode: Option<u64>) -> usize {
+        self.names
             .values()
-            .filter(|other| **other != inode)
+            .filter(|other| Some(**other) != inode)
             .filter_map(|other| self.files.get(other))
             .map(|content| content.live.len())
-            .sum();
+            .sum()
+    }
+
+    fn check_space(&self, inode: u64, end: usize) -> io::Result<()> {
+        let used = self.used_beside(Some(inode));
         match self.capacity {
             Some(capacity) if (used + end) as u64 > capacity => Err(Errno::NOSPC.into()),
             Some(_) | None => Ok(()),
@@ -319,6 +323,14 @@ impl Disk for SimDisk {
         state.name_edits.clear();
         state.lasting_names = state.names.clone();
         Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let mut state = self.0.lock();
+        state.checked_call()?;
+        let used = state.used_beside(None) as u64;
+        let capacity = state.capacity.unwrap_or(u64::MAX);
+        Ok(capacity.saturating_sub(used))
     }
 
     fn identity(&self, name: &str) -> io::Result<Option<Identity>> {

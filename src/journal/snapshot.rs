@@ -11,9 +11,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::disk::{DiskFile, Name};
 use super::encode::{self, Payload};
-use super::record::{
-    BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed,
-};
+use super::pace::Pace;
+use super::record::{BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed};
 use super::scan::{BatchReader, Step};
 use super::segment::{
     Kept, NewSegment, create_temporary, discard, failed, outstanding, publish, write_store,
@@ -40,6 +39,7 @@ pub(super) struct SnapshotFile {
     records: u64,
     payload: Payload,
     in_payload: u32,
+    pace: Pace,
 }
 
 impl SnapshotFile {
@@ -47,6 +47,7 @@ impl SnapshotFile {
     pub(super) fn create(
         disk: &dyn super::disk::Disk,
         header: FileHeader,
+        pace: Pace,
     ) -> Result<Self, JournalError> {
         let name = Name::Snapshot(header.number);
         let temporary = name.temporary();
@@ -61,6 +62,7 @@ impl SnapshotFile {
             records: 0,
             payload: Payload::default(),
             in_payload: 0,
+            pace,
         })
     }
 
@@ -72,11 +74,20 @@ impl SnapshotFile {
         self.offset = FILE_HEADER_BYTES as u64;
     }
 
-    /// Adds a record.
-    pub(super) fn put(&mut self, write: impl FnOnce(&mut Payload)) -> Result<(), JournalError> {
+    /// Adds a record, which is in memory until [`Self::write_records`].
+    pub(super) fn put(&mut self, write: impl FnOnce(&mut Payload)) {
         write(&mut self.payload);
         self.in_payload += 1;
-        if self.payload.len() >= BATCH_BYTES {
+    }
+
+    /// The bytes of the records that are still in memory.
+    fn waiting_bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Writes the records that are still in memory.
+    fn write_records(&mut self) -> Result<(), JournalError> {
+        if self.in_payload > 0 {
             self.write_batch(BatchKind::Snapshot)?;
         }
         Ok(())
@@ -98,12 +109,11 @@ impl SnapshotFile {
         let mut bytes = Vec::new();
         let seed = batch_seed(&self.header.log_id, self.header.number);
         self.prev_crc = header.encode(seed, &mut bytes);
-        let mut slices: Vec<IoSlice<'_>> = vec![IoSlice::new(&bytes)];
-        slices.extend(self.payload.slices().map(IoSlice::new));
-        self.file
-            .write_all_at(self.offset, &mut slices)
+        let slices = [bytes.as_slice()].into_iter().chain(self.payload.slices());
+        self.offset = self
+            .pace
+            .write(&*self.file, self.offset, slices)
             .map_err(failed("write", &self.temporary))?;
-        self.offset += (BATCH_HEADER_BYTES + self.payload.len()) as u64;
         self.records += u64::from(self.in_payload);
         self.in_payload = 0;
         self.payload.clear();
@@ -112,9 +122,7 @@ impl SnapshotFile {
 
     /// Writes the rest and the End batch, syncs, and reads it all back.
     pub(super) fn complete(&mut self) -> Result<(), JournalError> {
-        if self.in_payload > 0 {
-            self.write_batch(BatchKind::Snapshot)?;
-        }
+        self.write_records()?;
         self.write_batch(BatchKind::End)?;
         self.file
             .write_all_at(0, &mut [IoSlice::new(&self.header.encode())])
@@ -190,15 +198,26 @@ pub struct SnapshotWriter {
     work: u64,
 }
 
+/// What a snapshot is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotPlan {
+    /// The files of this generation were moved away: begin a new one.
+    pub new_generation: bool,
+    /// How large it may become, as far as is known.
+    pub expected_bytes: u64,
+    /// How fast it may be written; 0 is as fast as it goes, and so is one that heals the storage.
+    pub bytes_per_s: u64,
+}
+
 impl Journal {
-    /// Begins a snapshot, of a new generation if the files were moved away. Call it without any
-    /// lock; it syncs and begins a new segment. One at a time.
-    pub fn begin_snapshot(&self, new_generation: bool) -> Result<SnapshotWriter, JournalError> {
+    /// Begins a snapshot. Call it without any lock; it syncs and begins a new segment. One at a
+    /// time.
+    pub fn begin_snapshot(&self, plan: SnapshotPlan) -> Result<SnapshotWriter, JournalError> {
         let shared = &self.shared;
         if shared.snapshot_running.swap(true, AcqRel) {
             return Err(JournalError::Busy);
         }
-        let result = begin(shared, new_generation, self.is_failed());
+        let result = begin(shared, plan, self.is_failed());
         if result.is_err() {
             shared.snapshot_running.store(false, Release);
         }
@@ -216,11 +235,14 @@ impl Journal {
 
 fn begin(
     shared: &Shared,
-    new_generation: bool,
+    plan: SnapshotPlan,
     heals: bool,
 ) -> Result<(SnapshotFile, bool), JournalError> {
+    let bytes_per_s = if heals { 0 } else { plan.bytes_per_s };
+    let pace = Pace::new(bytes_per_s, shared.options.allocate_bytes);
+    pace.check_space(&*shared.disk, plan.expected_bytes)?;
     let sync = shared.sync.lock();
-    let generation = shared.active.lock().store_generation + u64::from(new_generation);
+    let generation = shared.active.lock().store_generation + u64::from(plan.new_generation);
     if !heals {
         shared.rotate_locked(&sync, Some(generation))?;
     }
@@ -242,7 +264,7 @@ fn begin(
         fresh: false,
     };
     drop(active);
-    Ok((SnapshotFile::create(&*shared.disk, header)?, heals))
+    Ok((SnapshotFile::create(&*shared.disk, header, pace)?, heals))
 }
 
 impl SnapshotWriter {
@@ -272,10 +294,17 @@ impl SnapshotWriter {
     }
 
     fn put(&mut self, write: impl FnOnce(&mut Payload)) -> Result<(), JournalError> {
-        match self.snapshot.as_mut() {
-            Some(snapshot) if self.is_cut => snapshot.put(write),
-            Some(_) | None => Err(JournalError::OutOfOrder),
+        let snapshot = self.snapshot.as_mut().filter(|_| self.is_cut);
+        let snapshot = snapshot.ok_or(JournalError::OutOfOrder)?;
+        snapshot.put(write);
+        let bytes = snapshot.waiting_bytes();
+        if bytes >= BATCH_BYTES {
+            snapshot
+                .pace
+                .check_space(&*self.shared.disk, bytes as u64)?;
+            snapshot.write_records()?;
         }
+        Ok(())
     }
 
     fn put_change(&mut self, change: &Change<'_>) -> Result<(), JournalError> {
@@ -329,10 +358,12 @@ impl SnapshotWriter {
             let synced = shared
                 .flush()
                 .and_then(|()| shared.sync_locked(&shared.sync.lock()));
-            let mut active = shared.active.lock();
-            synced.map_err(|_| shared.not_well(&active))?;
+            synced.map_err(|_| shared.not_well(&shared.active.lock()))?;
+            // Should the storage fail now, the snapshot is none the worse for it.
             snapshot.publish(&*shared.disk)?;
-            active.store_generation = shared.advance_store(active.store_generation, snapshot)?;
+            let old = shared.active.lock().store_generation;
+            let generation = shared.advance_store(old, snapshot)?;
+            shared.active.lock().store_generation = generation;
         }
         shared.work.fetch_sub(self.work, Relaxed);
         shared.take_over(snapshot);

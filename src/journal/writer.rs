@@ -367,13 +367,14 @@ impl Journal {
         self.shared.work.fetch_add(units, Relaxed);
     }
 
-    /// True if a snapshot is due: by journal bytes (`after_bytes`, and at least the last
-    /// snapshot's size), by work, or because the storage has failed and only a snapshot heals
-    /// it. Callers wait a while after a failed one.
-    pub fn needs_snapshot(&self, after_bytes: u64) -> bool {
+    /// True if a snapshot is due: by journal bytes (`min_bytes`, and at least `ratio` times the
+    /// last snapshot's size), by work, or because the storage has failed and only a snapshot
+    /// heals it. Callers wait a while after a failed one.
+    pub fn needs_snapshot(&self, min_bytes: u64, ratio: u64) -> bool {
         let stats = self.stats();
+        let due_bytes = stats.snapshot_bytes.saturating_mul(ratio).max(min_bytes);
         stats.failed.is_some()
-            || stats.bytes_since_snapshot >= after_bytes.max(stats.snapshot_bytes)
+            || stats.bytes_since_snapshot >= due_bytes
             || self.shared.work.load(Relaxed) >= self.shared.options.snapshot_work
     }
 
@@ -399,6 +400,7 @@ impl Journal {
         Stats {
             journal_bytes,
             segments: since.len() as u64 + 1,
+            snapshot_running: shared.snapshot_running.load(Relaxed),
             snapshot: active.snapshot.number,
             snapshot_bytes: active.snapshot.bytes,
             snapshot_time: active.snapshot.time,

@@ -14,6 +14,7 @@ pub mod process;
 pub mod report;
 pub mod session;
 pub mod shared;
+pub mod snapshots;
 pub mod socket;
 pub mod systemd;
 pub mod upkeep;

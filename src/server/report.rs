@@ -201,6 +201,17 @@ const OURS: &[(&str, Source)] = &[
         "journal_bytes_since_snapshot",
         Number(|of| of.journal.bytes_since_snapshot),
     ),
+    (
+        "lock_hold_max_us",
+        Number(|of| {
+            let max = of.shared.engine().store().holds().max();
+            u64::try_from(max.as_micros()).unwrap_or(u64::MAX)
+        }),
+    ),
+    (
+        "snapshot_running",
+        Number(|of| of.journal.snapshot_running.into()),
+    ),
     ("snapshot_number", Number(|of| of.journal.snapshot)),
     ("snapshot_bytes", Number(|of| of.journal.snapshot_bytes)),
     (
@@ -276,7 +287,9 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     stat("lru_segmented", "no", out);
     stat("slab_reassign", "no", out);
     stat("fsync", config.fsync.name(), out);
-    stat("snapshot_after", config.snapshot_after, out);
+    stat("compact_min", config.compact_min, out);
+    stat("compact_ratio", config.compact_ratio, out);
+    stat("snapshot_rate", config.snapshot_rate, out);
     stat(
         "named_keys",
         if config.key_rules.named_keys {

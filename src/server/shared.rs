@@ -134,6 +134,7 @@ impl Shared {
 
     /// Counts from now on: `stats reset`.
     pub fn reset_counters(&self) {
+        self.engine.store().holds().reset();
         *self.baseline.lock() = Metric::ALL
             .iter()
             .map(|metric| self.total(*metric))
@@ -217,5 +218,6 @@ pub fn settings(config: &Config) -> Settings {
         value_bytes_max: config.max_value,
         members_max: MEMBERS_MAX,
         memory_limit: config.memory_limit.unwrap_or(0),
+        snapshot_bytes_per_s: config.snapshot_rate,
     }
 }

@@ -1,5 +1,5 @@
-//! The upkeep thread: what takes disk time and must not hold up a worker. It reloads, takes
-//! snapshots, heals a failed storage, drops what has expired and samples the rates.
+//! The upkeep thread: what takes disk time and must not hold up a worker. It reloads, sees to it
+//! that snapshots are taken, drops what has expired and samples the rates.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::logging::LogHandle;
 use super::shared::{Shared, settings};
+use super::snapshots::Snapshots;
 use super::systemd;
 use crate::cli::{self, Args, ConfigSource};
 use crate::clock::Tick;
@@ -30,10 +31,15 @@ pub enum Incomplete {
     Data,
 }
 
+/// Hears how a reload went.
+pub type Asked = oneshot::Sender<Result<(), Incomplete>>;
+
 /// What the upkeep thread is told.
 pub enum Order {
     /// As HUP; whoever asked hears how it went.
-    Reload(Option<oneshot::Sender<Result<(), Incomplete>>>),
+    Reload(Option<Asked>),
+    /// The snapshot that was being written is complete or has failed.
+    SnapshotEnded(Result<(), JournalError>),
     /// As TERM.
     Terminate,
     /// End.
@@ -46,9 +52,6 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// In how many periods each shard is looked through for expired entries once.
 const PURGE_PERIODS: usize = 600;
 
-/// How long to wait after a snapshot that failed: doubled each time, up to the second figure.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
 /// The upkeep thread's own.
 pub struct Upkeep {
     shared: Arc<Shared>,
@@ -58,12 +61,9 @@ pub struct Upkeep {
     source: ConfigSource,
     /// Notified when a client asked for the end.
     terminate: Arc<Notify>,
+    snapshots: Snapshots,
     periods: usize,
     sampled: Tick,
-    /// The data files were moved away and there are no new ones yet.
-    moved: bool,
-    /// When the last snapshot failed, and how long to wait from then on.
-    retry: Option<(Tick, Duration)>,
 }
 
 impl Upkeep {
@@ -77,6 +77,7 @@ impl Upkeep {
     ) -> Self {
         let sampled = Tick::now();
         Self {
+            snapshots: Snapshots::new(Arc::clone(&shared)),
             shared,
             orders,
             log,
@@ -85,8 +86,6 @@ impl Upkeep {
             terminate,
             periods: 0,
             sampled,
-            moved: false,
-            retry: None,
         }
     }
 
@@ -97,8 +96,11 @@ impl Upkeep {
             self.look_after();
             match self.orders.recv_timeout(PERIOD) {
                 Ok(Order::Reload(asked)) => self.reload_for(asked),
+                Ok(Order::SnapshotEnded(result)) => self.snapshots.ended(result),
                 Ok(Order::Terminate) => self.terminate.notify_one(),
-                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    return self.snapshots.stop();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -114,82 +116,47 @@ impl Upkeep {
                 .lock()
                 .sample(self.shared.total(Metric::Requests));
         }
-        let after_bytes = self.shared.config().snapshot_after;
-        let due = self.shared.engine().journal().needs_snapshot(after_bytes);
-        if (due || self.moved) && self.may_retry() {
-            let _ = self.snapshot(self.moved);
-        }
-    }
-
-    fn may_retry(&self) -> bool {
-        self.retry
-            .is_none_or(|(failed, wait)| failed.elapsed() >= wait)
-    }
-
-    fn snapshot(&mut self, new_generation: bool) -> Result<(), JournalError> {
-        let begun = Tick::now();
-        let result = self.shared.engine().snapshot(new_generation);
-        match &result {
-            Ok(()) => {
-                self.retry = None;
-                self.moved = false;
-                let stats = self.shared.engine().journal().stats();
-                tracing::info!(
-                    snapshot = stats.snapshot,
-                    generation = stats.generation,
-                    bytes = stats.snapshot_bytes,
-                    duration_ms = begun.elapsed().as_millis(),
-                    "snapshot complete"
-                );
-            }
-            Err(error) => {
-                let wait = self
-                    .retry
-                    .map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
-                self.retry = Some((Tick::now(), wait));
-                tracing::error!(%error, retry_in_ms = wait.as_millis(), "snapshot failed");
-            }
-        }
-        result
+        self.snapshots.look_after();
     }
 
     /// Reloads once for all who ask at the same time.
-    fn reload_for(&mut self, asked: Option<oneshot::Sender<Result<(), Incomplete>>>) {
+    fn reload_for(&mut self, asked: Option<Asked>) {
         let mut askers = vec![asked];
         let mut later = Vec::new();
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Reload(asked) => askers.push(asked),
-                Order::Terminate | Order::Stop => later.push(order),
+                Order::SnapshotEnded(_) | Order::Terminate | Order::Stop => later.push(order),
             }
         }
         systemd::reloading();
-        let begun = Tick::now();
-        let result = self.reload();
-        let duration_ms = begun.elapsed().as_millis();
-        let status = super::status(&self.shared.config());
-        match &result {
-            Ok(()) => {
-                tracing::info!(duration_ms, "reload complete");
-                systemd::ready(&status);
-            }
-            Err(error) => {
-                tracing::error!(duration_ms, "reload incomplete: {error}");
-                systemd::ready(&format!("{status}; the last reload failed, see the log"));
-            }
-        }
-        for asked in askers.into_iter().flatten() {
-            // Whoever asked may have gone.
-            let _ = asked.send(result);
+        let reload = Reload {
+            begun: Tick::now(),
+            askers: askers.into_iter().flatten().collect(),
+            shared: Arc::clone(&self.shared),
+        };
+        let reopened = self.reload();
+        if self.needs_files() {
+            let ended = move |complete: bool| {
+                let stored = if complete {
+                    Ok(())
+                } else {
+                    Err(Incomplete::Data)
+                };
+                reload.end(reopened.and(stored));
+            };
+            self.snapshots.ask(Box::new(ended));
+        } else {
+            reload.end(reopened);
         }
         for order in later {
             self.shared.order(order);
         }
     }
 
-    /// HUP: the configuration, the log file and the data files. A configuration that is refused
-    /// leaves the running one in force; the files are reopened all the same.
-    fn reload(&mut self) -> Result<(), Incomplete> {
+    /// HUP: the configuration and the log file. A configuration that is refused leaves the
+    /// running one in force; the log is reopened all the same.
+    fn reload(&self) -> Result<(), Incomplete> {
         let configured = self.configure();
         if let Err(error) = &configured {
             tracing::error!("the new configuration is refused, the old one stays: {error}");
@@ -201,17 +168,18 @@ impl Upkeep {
         if let Err(error) = &reopened {
             tracing::error!(%error, "the log goes on in the old file");
         }
+        configured.map_err(|_| Incomplete::Configuration)?;
+        reopened.map_err(|_| Incomplete::Log)
+    }
+
+    /// True if only a snapshot gives the data files that a HUP asks for.
+    fn needs_files(&mut self) -> bool {
         let journal = self.shared.engine().journal();
         let moved = journal.files_moved();
-        self.moved |= moved;
-        let stored = if moved || journal.failed().is_some() {
-            self.snapshot(moved)
-        } else {
-            Ok(())
-        };
-        configured.map_err(|_| Incomplete::Configuration)?;
-        reopened.map_err(|_| Incomplete::Log)?;
-        stored.map_err(|_| Incomplete::Data)
+        if moved {
+            self.snapshots.files_moved();
+        }
+        moved || journal.failed().is_some()
     }
 
     fn configure(&self) -> Result<(), String> {
@@ -231,5 +199,33 @@ impl Upkeep {
         self.shared.engine().set_settings(settings(&config));
         self.shared.set_config(Arc::new(config));
         Ok(())
+    }
+}
+
+/// A reload under way.
+struct Reload {
+    begun: Tick,
+    askers: Vec<Asked>,
+    shared: Arc<Shared>,
+}
+
+impl Reload {
+    fn end(self, result: Result<(), Incomplete>) {
+        let duration_ms = self.begun.elapsed().as_millis();
+        let status = super::status(&self.shared.config());
+        match &result {
+            Ok(()) => {
+                tracing::info!(duration_ms, "reload complete");
+                systemd::ready(&status);
+            }
+            Err(error) => {
+                tracing::error!(duration_ms, "reload incomplete: {error}");
+                systemd::ready(&format!("{status}; the last reload failed, see the log"));
+            }
+        }
+        for asked in self.askers {
+            // Whoever asked may have gone.
+            let _ = asked.send(result);
+        }
     }
 }

@@ -4,6 +4,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
@@ -40,6 +41,7 @@ impl Number for [u32; 2] {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Counter<N> {
     id: u32,
     number: N,
@@ -57,6 +59,26 @@ pub(super) struct Counters<N> {
     kind: Kind,
     numbers: HashTable<Counter<N>>,
     extras: HashTable<Extra>,
+    /// What a snapshot in the making still needs.
+    cut: Option<Box<Cut<N>>>,
+}
+
+/// The counters as they were at the cut of a snapshot, as far as that is not in the table.
+struct Cut<N> {
+    /// Those that have changed since.
+    before: Counters<N>,
+    /// The ids that have come since.
+    absent: HashTable<u32>,
+    /// The buckets before this one have been taken.
+    next: usize,
+}
+
+impl<N: Number> Cut<N> {
+    /// True if the table's counter of this id is not what it was at the cut.
+    fn knows(&self, hash: u64, id: u32) -> bool {
+        let known = |table: &HashTable<u32>| table.find(hash, |known| *known == id).is_some();
+        !self.absent.is_empty() && known(&self.absent) || self.before.has(hash, id)
+    }
 }
 
 impl<N: Number> Counters<N> {
@@ -65,6 +87,7 @@ impl<N: Number> Counters<N> {
             kind,
             numbers: HashTable::new(),
             extras: HashTable::new(),
+            cut: None,
         }
     }
 
@@ -74,11 +97,22 @@ impl<N: Number> Counters<N> {
     const EXTRA_BYTES: usize = (size_of::<Extra>() + 1) * 3 / 2;
 
     pub(super) fn bytes(&self) -> usize {
-        self.numbers.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES
+        let own = self.numbers.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES;
+        own + self.cut.as_ref().map_or(0, |cut| {
+            cut.before.bytes() + cut.absent.capacity() * (size_of::<u32>() + 1)
+        })
     }
 
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
+    }
+
+    fn has(&self, hash: u64, id: u32) -> bool {
+        !self.numbers.is_empty()
+            && self
+                .numbers
+                .find(hash, |counter| counter.id == id)
+                .is_some()
     }
 
     fn extra(&self, hash: u64, id: u32) -> Option<&Extra> {
@@ -115,6 +149,7 @@ impl<N: Number> Counters<N> {
         number: u64,
         (flags, expires): (u32, Expiry),
     ) {
+        self.keep(hashing, hash, id);
         self.set_number(hashing, hash, id, number);
         self.set_extra(hashing, hash, id, flags, expires);
     }
@@ -162,6 +197,7 @@ impl<N: Number> Counters<N> {
 
     /// Changes the number alone; an expired counter ends here and a new one begins.
     pub(super) fn number(&mut self, hashing: &Hashing, hash: u64, id: u32, number: u64, now: Time) {
+        self.keep(hashing, hash, id);
         self.end_if_expired(hash, id, now);
         self.set_number(hashing, hash, id, number);
     }
@@ -174,6 +210,7 @@ impl<N: Number> Counters<N> {
         delta: Delta,
         now: Time,
     ) {
+        self.keep(hashing, hash, id);
         self.end_if_expired(hash, id, now);
         let kind = self.kind;
         match self.slot(hashing, hash, id) {
@@ -195,7 +232,7 @@ impl<N: Number> Counters<N> {
             .extra(hash, id)
             .is_some_and(|extra| extra.expires.is_past(now))
         {
-            self.remove(hash, id);
+            self.take_out(hash, id);
         }
     }
 
@@ -207,19 +244,21 @@ impl<N: Number> Counters<N> {
         id: u32,
         expires: Expiry,
     ) -> bool {
-        if self
-            .numbers
-            .find(hash, |counter| counter.id == id)
-            .is_none()
-        {
+        if !self.has(hash, id) {
             return false;
         }
+        self.keep(hashing, hash, id);
         let flags = self.extra(hash, id).map_or(0, |extra| extra.flags);
         self.set_extra(hashing, hash, id, flags, expires);
         true
     }
 
-    pub(super) fn remove(&mut self, hash: u64, id: u32) -> bool {
+    pub(super) fn remove(&mut self, hashing: &Hashing, hash: u64, id: u32) -> bool {
+        self.keep(hashing, hash, id);
+        self.take_out(hash, id)
+    }
+
+    fn take_out(&mut self, hash: u64, id: u32) -> bool {
         self.remove_extra(hash, id);
         self.numbers
             .find_entry(hash, |counter| counter.id == id)
@@ -227,8 +266,11 @@ impl<N: Number> Counters<N> {
             .is_ok()
     }
 
-    /// Drops what has expired.
+    /// Drops what has expired, unless a snapshot in the making may still need it.
     pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
+        if self.cut.is_some() {
+            return;
+        }
         let numbers = &mut self.numbers;
         self.extras.retain(|extra| {
             let gone = extra.expires.is_past(now);
@@ -274,6 +316,105 @@ impl<N: Number> Counters<N> {
             kind,
             numbers,
             extras,
+            cut: None,
         }
+    }
+}
+
+/// What a snapshot takes while the counters change; see [`super::cut`].
+impl<N: Number> Counters<N> {
+    /// From now on the table knows what it held at this moment.
+    pub(super) fn begin_cut(&mut self) {
+        self.cut = Some(Box::new(Cut {
+            before: Self::new(self.kind),
+            absent: HashTable::new(),
+            next: 0,
+        }));
+    }
+
+    pub(super) fn drop_cut(&mut self) {
+        self.cut = None;
+    }
+
+    /// Keeps the counter aside as it is, if a snapshot still needs it: called before each change.
+    #[inline]
+    fn keep(&mut self, hashing: &Hashing, hash: u64, id: u32) {
+        if let Some(mut cut) = self.cut.take() {
+            self.keep_for(&mut cut, hashing, hash, id);
+            self.cut = Some(cut);
+        }
+    }
+
+    fn keep_for(&self, cut: &mut Cut<N>, hashing: &Hashing, hash: u64, id: u32) {
+        if cut.next >= self.numbers.num_buckets() {
+            return;
+        }
+        let at = self
+            .numbers
+            .find_bucket_index(hash, |counter| counter.id == id);
+        if at.is_none_or(|at| at >= cut.next) && !cut.knows(hash, id) {
+            if let Some(at) = at {
+                self.keep_bucket(cut, hashing, at);
+            } else {
+                let rehash = |id: &u32| hashing.id(*id);
+                cut.absent.insert_unique(hash, id, rehash);
+            }
+        }
+        if self.numbers.len() == self.numbers.capacity() {
+            // The next insertion may move every counter to another bucket.
+            for at in cut.next..self.numbers.num_buckets() {
+                self.keep_bucket(cut, hashing, at);
+            }
+            cut.next = usize::MAX;
+        }
+    }
+
+    fn keep_bucket(&self, cut: &mut Cut<N>, hashing: &Hashing, at: usize) {
+        let Some(counter) = self.numbers.get_bucket(at) else {
+            return;
+        };
+        let (id, hash) = (counter.id, hashing.id(counter.id));
+        if cut.knows(hash, id) {
+            return;
+        }
+        let extra = self.extra(hash, id);
+        let (flags, expires) =
+            extra.map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
+        let number = counter.number.unpack();
+        cut.before.put(hashing, hash, id, number, (flags, expires));
+    }
+
+    /// Calls `take` with the next counters of the cut that are alive at `now`; true if there are
+    /// more of them here.
+    pub(super) fn take_piece(
+        &mut self,
+        hashing: &Hashing,
+        now: Time,
+        mut take: impl FnMut(u32, View<'_>),
+    ) -> bool {
+        let Some(mut cut) = self.cut.take() else {
+            return false;
+        };
+        let all = self.numbers.num_buckets();
+        let end = cut.next.saturating_add(PIECE_BUCKETS).min(all);
+        for at in cut.next.min(end)..end {
+            let Some(counter) = self.numbers.get_bucket(at) else {
+                continue;
+            };
+            let hash = hashing.id(counter.id);
+            if !cut.knows(hash, counter.id)
+                && let Some(view) = self.view(hash, counter.id, now)
+            {
+                take(counter.id, view);
+            }
+        }
+        cut.next = cut.next.max(end);
+        self.cut = Some(cut);
+        end < all
+    }
+
+    /// Ends the cut and hands over what was kept aside.
+    pub(super) fn end_cut(&mut self) -> Option<Self> {
+        self.cut.take().map(|cut| cut.before)
     }
 }

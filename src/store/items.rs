@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
@@ -12,6 +13,7 @@ use crate::key::{Key, TypedKey};
 use crate::value::{Blob, Index};
 
 /// An entry as a table keeps it.
+#[derive(Clone)]
 pub(super) struct Item<V> {
     pub(super) value: V,
     cas: u64,
@@ -22,7 +24,7 @@ pub(super) struct Item<V> {
 }
 
 /// A value that a table of items can hold.
-pub(super) trait Stored {
+pub(super) trait Stored: Clone {
     /// What the value takes on the heap, in bytes.
     fn heap_bytes(&self) -> usize;
     /// The value as the rules see it.
@@ -85,6 +87,25 @@ pub(super) struct Items<V> {
     bytes: usize,
     /// How many items have an expiry.
     expiring: usize,
+    /// What a snapshot in the making still needs.
+    cut: Option<Box<Cut<V>>>,
+}
+
+/// The items as they were at the cut of a snapshot, as far as that is not in the table.
+struct Cut<V> {
+    /// The sequence number of the cut: an item with this cas unique or a later one has changed.
+    seq: u64,
+    /// Those that have changed since.
+    before: Items<V>,
+    /// The buckets before this one have been taken.
+    next: usize,
+}
+
+impl<V: Stored> Cut<V> {
+    /// True if the item, which is in the table, is not what it was at the cut.
+    fn knows(&self, hash: u64, item: &Item<V>) -> bool {
+        item.cas >= self.seq || !self.before.slots.is_empty() && self.before.has(hash, item)
+    }
 }
 
 impl<V: Stored> Items<V> {
@@ -93,11 +114,12 @@ impl<V: Stored> Items<V> {
             slots: HashTable::new(),
             bytes: 0,
             expiring: 0,
+            cut: None,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.cut.as_ref().map_or(0, |cut| cut.before.bytes())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -133,6 +155,8 @@ impl<V: Stored> Items<V> {
             flags,
             id,
         };
+        self.keep(hashing, hash, key);
+        self.keep_if_full(hashing);
         self.count(&item, true);
         let replaced = match self
             .slots
@@ -164,11 +188,12 @@ impl<V: Stored> Items<V> {
     /// is none.
     pub(super) fn edit(
         &mut self,
+        hashing: &Hashing,
         (hash, key): (u64, Key<'_>),
-        now: Time,
-        cas: u64,
+        (now, cas): (Time, u64),
         edit: impl FnOnce(&mut V),
     ) -> bool {
+        self.keep(hashing, hash, key);
         let found = self.slots.find_mut(hash, |item| item.is(key));
         let Some(item) = found.filter(|item| !item.expires.is_past(now)) else {
             return false;
@@ -181,7 +206,13 @@ impl<V: Stored> Items<V> {
     }
 
     /// Sets the expiry; true if the entry is there.
-    pub(super) fn expire(&mut self, hash: u64, key: Key<'_>, expires: Expiry) -> bool {
+    pub(super) fn expire(
+        &mut self,
+        hashing: &Hashing,
+        (hash, key): (u64, Key<'_>),
+        expires: Expiry,
+    ) -> bool {
+        self.keep(hashing, hash, key);
         let Some(item) = self.slots.find_mut(hash, |item| item.is(key)) else {
             return false;
         };
@@ -191,7 +222,8 @@ impl<V: Stored> Items<V> {
         true
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: Key<'_>) -> bool {
+    pub(super) fn remove(&mut self, hashing: &Hashing, hash: u64, key: Key<'_>) -> bool {
+        self.keep(hashing, hash, key);
         let Ok(slot) = self.slots.find_entry(hash, |item| item.is(key)) else {
             return false;
         };
@@ -200,9 +232,9 @@ impl<V: Stored> Items<V> {
         true
     }
 
-    /// Drops what has expired.
+    /// Drops what has expired, unless a snapshot in the making may still need it.
     pub(super) fn purge(&mut self, now: Time) {
-        if self.expiring == 0 {
+        if self.expiring == 0 || self.cut.is_some() {
             return;
         }
         let (mut bytes, mut expiring) = (0, 0);
@@ -242,6 +274,99 @@ impl<V: Stored> Item<V> {
             flags: *flags,
             expires: *expires,
             cas: *cas,
+        }
+    }
+}
+
+/// What a snapshot takes while the items change; see [`super::cut`].
+impl<V: Stored> Items<V> {
+    /// From now on the table knows what it held at this moment, before record `seq`.
+    pub(super) fn begin_cut(&mut self, seq: u64) {
+        self.cut = Some(Box::new(Cut {
+            seq,
+            before: Self::new(),
+            next: 0,
+        }));
+    }
+
+    pub(super) fn drop_cut(&mut self) {
+        self.cut = None;
+    }
+
+    fn has(&self, hash: u64, other: &Item<V>) -> bool {
+        let name = other.value.name();
+        let same = |item: &Item<V>| item.id == other.id && item.value.name() == name;
+        self.slots.find(hash, same).is_some()
+    }
+
+    /// Keeps the item aside as it is, if a snapshot still needs it: called before each change.
+    #[inline]
+    fn keep(&mut self, hashing: &Hashing, hash: u64, key: Key<'_>) {
+        let Some(cut) = &mut self.cut else {
+            return;
+        };
+        if let Some(at) = self.slots.find_bucket_index(hash, |item| item.is(key))
+            && at >= cut.next
+            && let Some(item) = self.slots.get_bucket(at)
+        {
+            cut.keep(hashing, hash, item);
+        }
+    }
+
+    /// Called before an insertion, which may move every item to another bucket.
+    #[inline]
+    fn keep_if_full(&mut self, hashing: &Hashing) {
+        let Some(cut) = &mut self.cut else {
+            return;
+        };
+        if self.slots.len() < self.slots.capacity() {
+            return;
+        }
+        for at in cut.next..self.slots.num_buckets() {
+            if let Some(item) = self.slots.get_bucket(at) {
+                cut.keep(hashing, item.hash(hashing), item);
+            }
+        }
+        cut.next = usize::MAX;
+    }
+
+    /// Calls `take` with the next items of the cut that are alive at `now`; true if there are
+    /// more of them here.
+    pub(super) fn take_piece(
+        &mut self,
+        hashing: &Hashing,
+        now: Time,
+        mut take: impl FnMut(u32, View<'_>),
+    ) -> bool {
+        let Some(cut) = &mut self.cut else {
+            return false;
+        };
+        let all = self.slots.num_buckets();
+        let end = cut.next.saturating_add(PIECE_BUCKETS).min(all);
+        for at in cut.next.min(end)..end {
+            if let Some(item) = self.slots.get_bucket(at)
+                && !item.expires.is_past(now)
+                && !cut.knows(item.hash(hashing), item)
+            {
+                take(item.id, item.view());
+            }
+        }
+        cut.next = cut.next.max(end);
+        end < all
+    }
+
+    /// Ends the cut and hands over what was kept aside.
+    pub(super) fn end_cut(&mut self) -> Option<Self> {
+        self.cut.take().map(|cut| cut.before)
+    }
+}
+
+impl<V: Stored> Cut<V> {
+    fn keep(&mut self, hashing: &Hashing, hash: u64, item: &Item<V>) {
+        if !self.knows(hash, item) {
+            self.before.count(item, true);
+            let rehash = |item: &Item<V>| item.hash(hashing);
+            self.before.slots.insert_unique(hash, item.clone(), rehash);
         }
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::Store;
 use super::hashing::shard_of;
+use super::holds::Hold;
 use super::shard::{Misfit, Shard, Stamp};
 use crate::clock::Time;
 use crate::command::change::Change;
@@ -58,13 +59,16 @@ impl ShardSet {
 pub struct ReadSet<'s> {
     set: ShardSet,
     guards: Vec<RwLockReadGuard<'s, Shard>>,
+    // The last field, so that it is dropped after the guards.
+    _held: Hold<'s>,
 }
 
 impl<'s> ReadSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
         Self {
-            set,
+            _held: store.holds().begin(),
             guards: set.iter().map(|at| store.shard(at).read()).collect(),
+            set,
         }
     }
 
@@ -86,12 +90,18 @@ pub struct WriteSet<'s> {
     store: &'s Store,
     set: ShardSet,
     guards: Vec<RwLockWriteGuard<'s, Shard>>,
+    // The last field, so that it is dropped after the guards.
+    _held: Hold<'s>,
 }
 
 impl<'s> WriteSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
-        let guards = set.iter().map(|at| store.shard(at).write()).collect();
-        Self { store, set, guards }
+        Self {
+            _held: store.holds().begin(),
+            guards: set.iter().map(|at| store.shard(at).write()).collect(),
+            store,
+            set,
+        }
     }
 
     /// Every locked shard.
@@ -127,6 +137,10 @@ impl<'s> WriteSet<'s> {
             ViewValue::Index(index) => Some(index),
             ViewValue::Number(_) | ViewValue::Data(_) => None,
         }
+    }
+
+    pub(super) fn shards_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.guards.iter_mut().map(|guard| &mut **guard)
     }
 
     fn shard_mut(&mut self, hash: u64, stamp: Stamp) -> Result<&mut Shard, Misfit> {

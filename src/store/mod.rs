@@ -6,7 +6,9 @@
 //! engine calls this.
 
 mod counters;
+pub mod cut;
 pub mod hashing;
+pub mod holds;
 mod items;
 pub mod locks;
 pub mod shard;
@@ -21,6 +23,7 @@ use crate::clock::{Expiry, Time};
 use crate::limits::SHARDS;
 use crate::types::TypeTable;
 use hashing::{Hashing, shard_of};
+use holds::Holds;
 use locks::{ReadSet, ShardSet, WriteSet};
 use shard::{Shard, Sizes};
 
@@ -35,6 +38,7 @@ pub struct Store {
     types: RwLock<Arc<TypeTable>>,
     /// When a delayed `flush_all` is due, in ms since the epoch; 0 is never.
     pending_flush_ms: AtomicU64,
+    holds: Holds,
 }
 
 impl Default for Store {
@@ -46,6 +50,7 @@ impl Default for Store {
             hashing,
             types: RwLock::new(types),
             pending_flush_ms: AtomicU64::new(0),
+            holds: Holds::default(),
         }
     }
 }
@@ -54,6 +59,11 @@ impl Store {
     /// The hashing of this store.
     pub fn hashing(&self) -> &Hashing {
         &self.hashing
+    }
+
+    /// How long locks have been held.
+    pub fn holds(&self) -> &Holds {
+        &self.holds
     }
 
     /// The shard with this number, which is less than [`SHARDS`].
@@ -143,6 +153,7 @@ impl Store {
     /// Drops what has expired in the shards `first..first + count`.
     pub fn purge(&self, first: usize, count: usize, now: Time) {
         for Padded(shard) in self.shards.iter().skip(first).take(count) {
+            let _held = self.holds.begin();
             shard.write().purge(now);
         }
     }

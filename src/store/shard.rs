@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::cut::{Piece, Progress, ShardCut, Took};
 use super::hashing::Hashing;
 use super::items::Items;
 use super::table::{Table, Unfit, extend, found};
@@ -24,6 +25,8 @@ pub struct Shard {
     /// The sequence number of the last change here, so that a reply can wait until what it
     /// shows is durable.
     last_seq: u64,
+    /// What a snapshot in the making still needs of this shard.
+    cut: Option<ShardCut>,
 }
 
 /// A record that does not fit the state it is applied to: the journal and the state have
@@ -84,6 +87,7 @@ impl Shard {
             named: Items::new(),
             hashing,
             last_seq: 0,
+            cut: None,
         }
     }
 
@@ -244,14 +248,17 @@ impl Shard {
 
     fn remove(&mut self, hash: u64, key: Key<'_>) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => found(self.named.remove(hash, key)),
-            Key::Typed(typed) => self.table_mut(typed.prefix)?.0.remove(hash, typed),
+            Key::Named(_) => found(self.named.remove(&self.hashing, hash, key)),
+            Key::Typed(typed) => {
+                let (table, hashing) = self.table_mut(typed.prefix)?;
+                table.remove(hashing, (hash, typed))
+            }
         }
     }
 
     fn expire(&mut self, hash: u64, key: Key<'_>, expires: Expiry) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => found(self.named.expire(hash, key, expires)),
+            Key::Named(_) => found(self.named.expire(&self.hashing, (hash, key), expires)),
             Key::Typed(typed) => {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
                 table.expire(hashing, (hash, typed), expires)
@@ -261,9 +268,12 @@ impl Shard {
 
     fn number(&mut self, hash: u64, key: Key<'_>, number: u64, stamp: Stamp) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => found(self.named.edit((hash, key), stamp.time, stamp.seq, |blob| {
-                *blob = blob.with_value(&data::number_in_place(number, blob.value().len()));
-            })),
+            Key::Named(_) => {
+                let when = (stamp.time, stamp.seq);
+                found(self.named.edit(&self.hashing, (hash, key), when, |blob| {
+                    *blob = blob.with_value(&data::number_in_place(number, blob.value().len()));
+                }))
+            }
             Key::Typed(typed) => {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
                 table.number(hashing, (hash, typed.id), number, stamp.time)
@@ -279,11 +289,14 @@ impl Shard {
         stamp: Stamp,
     ) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => extend(&mut self.named, (hash, key), addition, stamp),
-            Key::Typed(typed) => self
-                .table_mut(typed.prefix)?
-                .0
-                .extend(hash, typed, addition, stamp),
+            Key::Named(_) => {
+                let (named, hashing) = (&mut self.named, &self.hashing);
+                extend(named, hashing, (hash, key), addition, stamp)
+            }
+            Key::Typed(typed) => {
+                let (table, hashing) = self.table_mut(typed.prefix)?;
+                table.extend(hashing, (hash, typed), addition, stamp)
+            }
         }
     }
 
@@ -302,15 +315,24 @@ impl Shard {
         fits.map_err(|unfit| stamp.misfit(&format_args!("{counter} {unfit}")))
     }
 
-    /// Drops every entry.
+    /// Drops every entry. What a snapshot in the making still needs stays aside, as it is.
     pub(super) fn clear(&mut self, seq: u64) {
-        *self = Self::new(Arc::clone(&self.types), self.hashing.clone());
+        let empty = Self::new(Arc::clone(&self.types), self.hashing.clone());
+        let mut old = std::mem::replace(self, empty);
         self.last_seq = seq;
+        self.cut = match old.cut.take() {
+            Some(ShardCut::Live(progress)) => {
+                old.cut = Some(ShardCut::Live(progress));
+                Some(ShardCut::Flushed(Box::new(old)))
+            }
+            flushed => flushed,
+        };
     }
 
     /// Lays the tables out by another type table. Types that are gone take their (empty) tables
-    /// with them.
+    /// with them. A snapshot in the making has to begin again.
     pub(super) fn relay(&mut self, types: Arc<TypeTable>, seq: u64) {
+        self.drop_cut();
         let old_types = std::mem::replace(&mut self.types, types);
         let mut old: Vec<Option<Table>> = std::mem::take(&mut self.tables)
             .into_iter()
@@ -324,6 +346,56 @@ impl Shard {
             self.tables.push(table.converted(row.kind, &self.hashing));
         }
         self.last_seq = seq;
+    }
+
+    /// From now on the shard knows what it held at `time`, before record `seq`.
+    pub(super) fn begin_cut(&mut self, seq: u64, time: Time) {
+        for table in &mut self.tables {
+            table.begin_cut(seq);
+        }
+        self.named.begin_cut(seq);
+        self.cut = Some(ShardCut::Live(Progress { table: 0, time }));
+    }
+
+    /// Forgets the cut.
+    pub(super) fn drop_cut(&mut self) {
+        if self.cut.take().is_some() {
+            self.tables.iter_mut().for_each(Table::drop_cut);
+            self.named.drop_cut();
+        }
+    }
+
+    /// Takes the next entries of the cut, a bounded number of them.
+    pub(super) fn take_piece(&mut self, piece: &mut Piece) -> Took {
+        let Progress { table: at, time } = match self.cut.take() {
+            None => return Took::Void,
+            Some(ShardCut::Flushed(old)) => return Took::Flushed(old),
+            Some(ShardCut::Live(progress)) => progress,
+        };
+        let more = match self.types.rows().get(at).zip(self.tables.get_mut(at)) {
+            Some((row, table)) => {
+                let prefix = row.prefix;
+                let take = |id, view: View<'_>| piece.take(Some(TypedKey { prefix, id }), view);
+                let more = table.take_piece(&self.hashing, time, take);
+                if !more {
+                    piece.before = table.end_cut().map(|before| (Some(prefix), before));
+                }
+                more
+            }
+            None => {
+                let take = |_, view: View<'_>| piece.take(None, view);
+                let more = self.named.take_piece(&self.hashing, time, take);
+                if !more {
+                    let before = self.named.end_cut();
+                    piece.before = before.map(|before| (None, Table::Data(before)));
+                    return Took::Last;
+                }
+                more
+            }
+        };
+        let table = if more { at } else { at + 1 };
+        self.cut = Some(ShardCut::Live(Progress { table, time }));
+        Took::Piece
     }
 
     /// Calls `visit` with every entry that is alive at `now`, until it fails.

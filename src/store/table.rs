@@ -111,12 +111,16 @@ impl Table {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: TypedKey) -> Result<(), Unfit> {
+    pub(super) fn remove(
+        &mut self,
+        hashing: &Hashing,
+        (hash, key): (u64, TypedKey),
+    ) -> Result<(), Unfit> {
         found(match self {
-            Self::Counter(table) => table.remove(hash, key.id),
-            Self::Counter64(table) => table.remove(hash, key.id),
-            Self::Index(table) => table.remove(hash, Key::Typed(key)),
-            Self::Data(table) => table.remove(hash, Key::Typed(key)),
+            Self::Counter(table) => table.remove(hashing, hash, key.id),
+            Self::Counter64(table) => table.remove(hashing, hash, key.id),
+            Self::Index(table) => table.remove(hashing, hash, Key::Typed(key)),
+            Self::Data(table) => table.remove(hashing, hash, Key::Typed(key)),
         })
     }
 
@@ -129,8 +133,8 @@ impl Table {
         found(match self {
             Self::Counter(table) => table.expire(hashing, hash, key.id, expires),
             Self::Counter64(table) => table.expire(hashing, hash, key.id, expires),
-            Self::Index(table) => table.expire(hash, Key::Typed(key), expires),
-            Self::Data(table) => table.expire(hash, Key::Typed(key), expires),
+            Self::Index(table) => table.expire(hashing, (hash, Key::Typed(key)), expires),
+            Self::Data(table) => table.expire(hashing, (hash, Key::Typed(key)), expires),
         })
     }
 
@@ -167,13 +171,13 @@ impl Table {
 
     pub(super) fn extend(
         &mut self,
-        hash: u64,
-        key: TypedKey,
-        (side, bytes): (Side, &[u8]),
+        hashing: &Hashing,
+        (hash, key): (u64, TypedKey),
+        addition: (Side, &[u8]),
         stamp: Stamp,
     ) -> Result<(), Unfit> {
         match self {
-            Self::Data(table) => extend(table, (hash, Key::Typed(key)), (side, bytes), stamp),
+            Self::Data(table) => extend(table, hashing, (hash, Key::Typed(key)), addition, stamp),
             Self::Counter(_) | Self::Counter64(_) | Self::Index(_) => Err(Unfit::Misplaced),
         }
     }
@@ -194,11 +198,13 @@ impl Table {
             table.put(hashing, place, index, (flags, expires, stamp.seq));
             return Ok(());
         }
-        found(table.edit(place, stamp.time, stamp.seq, |index| {
-            let index = Arc::make_mut(index);
-            index.insert(added);
-            index.remove(removed.iter().copied());
-        }))
+        found(
+            table.edit(hashing, place, (stamp.time, stamp.seq), |index| {
+                let index = Arc::make_mut(index);
+                index.insert(added);
+                index.remove(removed.iter().copied());
+            }),
+        )
     }
 
     /// Drops what has expired.
@@ -208,6 +214,51 @@ impl Table {
             Self::Counter64(table) => table.purge(hashing, now),
             Self::Index(table) => table.purge(now),
             Self::Data(table) => table.purge(now),
+        }
+    }
+
+    /// From now on the table knows what it held at this moment, before record `seq`.
+    pub(super) fn begin_cut(&mut self, seq: u64) {
+        match self {
+            Self::Counter(table) => table.begin_cut(),
+            Self::Counter64(table) => table.begin_cut(),
+            Self::Index(table) => table.begin_cut(seq),
+            Self::Data(table) => table.begin_cut(seq),
+        }
+    }
+
+    pub(super) fn drop_cut(&mut self) {
+        match self {
+            Self::Counter(table) => table.drop_cut(),
+            Self::Counter64(table) => table.drop_cut(),
+            Self::Index(table) => table.drop_cut(),
+            Self::Data(table) => table.drop_cut(),
+        }
+    }
+
+    /// Calls `take` with the next entries of the cut that are alive at `now`; true if there are
+    /// more of them here.
+    pub(super) fn take_piece(
+        &mut self,
+        hashing: &Hashing,
+        now: Time,
+        take: impl FnMut(u32, View<'_>),
+    ) -> bool {
+        match self {
+            Self::Counter(table) => table.take_piece(hashing, now, take),
+            Self::Counter64(table) => table.take_piece(hashing, now, take),
+            Self::Index(table) => table.take_piece(hashing, now, take),
+            Self::Data(table) => table.take_piece(hashing, now, take),
+        }
+    }
+
+    /// Ends the cut and hands over what was kept aside.
+    pub(super) fn end_cut(&mut self) -> Option<Self> {
+        match self {
+            Self::Counter(table) => table.end_cut().map(Self::Counter),
+            Self::Counter64(table) => table.end_cut().map(Self::Counter64),
+            Self::Index(table) => table.end_cut().map(Self::Index),
+            Self::Data(table) => table.end_cut().map(Self::Data),
         }
     }
 
@@ -259,11 +310,12 @@ fn visit_counters<N: Number, E>(
 /// Adds bytes to a value that is alive.
 pub(super) fn extend(
     table: &mut Items<Blob>,
+    hashing: &Hashing,
     place: (u64, Key<'_>),
     (side, bytes): (Side, &[u8]),
     stamp: Stamp,
 ) -> Result<(), Unfit> {
-    found(table.edit(place, stamp.time, stamp.seq, |blob| {
+    found(table.edit(hashing, place, (stamp.time, stamp.seq), |blob| {
         *blob = match side {
             Side::Front => blob.extended(bytes, &[]),
             Side::Back => blob.extended(&[], bytes),

@@ -50,6 +50,6 @@ fn kill_9_loses_nothing_with_fsync_everysec() {
 
 #[test]
 fn kill_9_loses_nothing_while_snapshots_are_taken() {
-    let config = Config::standard().with("data", "snapshot_after", "\"1m\"");
+    let config = Config::standard().with("data", "compact_min", "\"1m\"");
     crash_again_and_again("everysec", kills().div_ceil(4), config);
 }

@@ -28,7 +28,7 @@ fn hup_applies_what_it_says_and_shows_only_what_runs() {
     let mut client = daemon.client();
     home.reconfigure(|config| {
         config.set("data", "fsync", "\"always\"");
-        config.set("data", "snapshot_after", "\"1m\"");
+        config.set("data", "compact_min", "\"1m\"");
     });
     for _ in 0..2 {
         // What waits for a restart is said at each HUP.

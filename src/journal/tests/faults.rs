@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::journal::Refused;
 use crate::journal::sim::{Crash, Fault};
+use crate::journal::{Refused, SnapshotPlan};
 
 /// Works on whatever fails, as the engine would, and answers how far `synced` came.
 fn work(store: &mut Store) -> u64 {
@@ -128,7 +128,7 @@ fn a_failed_sync_is_not_tried_again() {
         Err(JournalError::Failed { .. })
     ));
     assert_eq!(disk.syncs(), syncs);
-    assert!(store.journal.needs_snapshot(u64::MAX) && store.journal.stats().failed.is_some());
+    assert!(store.journal.needs_snapshot(u64::MAX, 1) && store.journal.stats().failed.is_some());
     // Room from before the failure is still good for an append, which is in memory only.
     let change = Change::Flush { at: None };
     let seq = store.journal.append(Time(1), &change, room);
@@ -137,7 +137,7 @@ fn a_failed_sync_is_not_tried_again() {
     assert_eq!((store.journal.synced(), seq), (5, 11));
 
     store.snapshot(false).unwrap();
-    assert!(store.journal.flush().is_ok() && !store.journal.needs_snapshot(u64::MAX));
+    assert!(store.journal.flush().is_ok() && !store.journal.needs_snapshot(u64::MAX, 1));
     assert!(store.turns(5));
     store.journal.sync_now().unwrap();
     store.assert_no_room_is_lost();
@@ -176,7 +176,10 @@ fn a_record_that_comes_while_the_storage_is_healed_is_kept() {
     let room = store.journal.reserve(100).unwrap();
     disk.fail(disk.calls() + 1, false, Fault::Io);
     assert!(store.journal.sync_now().is_err());
-    let mut writer = store.journal.begin_snapshot(false).unwrap();
+    let mut writer = store
+        .journal
+        .begin_snapshot(SnapshotPlan::default())
+        .unwrap();
     writer.cut(Time(1)).unwrap();
     store.log.write(&mut writer).unwrap();
     let change = Change::Flush { at: None };

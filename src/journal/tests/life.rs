@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::journal::Refused;
 use crate::journal::disk::{FileDisk, Name};
+use crate::journal::{Refused, SnapshotPlan};
 
 #[test]
 fn a_new_directory_is_an_empty_store() {
@@ -163,7 +163,13 @@ fn files_that_were_moved_away_make_a_new_generation() {
     assert!(store.turns(20));
 
     // A crash before the new generation is complete asks for the files and takes them back.
-    let mut writer = store.journal.begin_snapshot(true).unwrap();
+    let mut writer = store
+        .journal
+        .begin_snapshot(SnapshotPlan {
+            new_generation: true,
+            ..SnapshotPlan::default()
+        })
+        .unwrap();
     writer.cut(Time(1)).unwrap();
     assert!(store.turns(5));
     let crashed = disk.kill();
@@ -197,9 +203,12 @@ fn a_snapshot_that_is_given_up_leaves_everything_as_it_was() {
     let disk = SimDisk::new();
     let mut store = Store::open(&disk).unwrap();
     assert!(store.turns(20));
-    let mut writer = store.journal.begin_snapshot(false).unwrap();
+    let mut writer = store
+        .journal
+        .begin_snapshot(SnapshotPlan::default())
+        .unwrap();
     assert!(matches!(
-        store.journal.begin_snapshot(false),
+        store.journal.begin_snapshot(SnapshotPlan::default()),
         Err(JournalError::Busy)
     ));
     writer.cut(Time(1)).unwrap();
@@ -223,7 +232,10 @@ fn records_after_the_cut_are_not_lost() {
     let disk = SimDisk::new();
     let mut store = Store::open(&disk).unwrap();
     assert!(store.turns(20));
-    let mut writer = store.journal.begin_snapshot(false).unwrap();
+    let mut writer = store
+        .journal
+        .begin_snapshot(SnapshotPlan::default())
+        .unwrap();
     assert!(store.turns(5));
     writer.cut(Time(1)).unwrap();
     let before = store.log.clone();

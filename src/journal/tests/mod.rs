@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::disk::Disk;
 use super::sim::SimDisk;
 use super::{
-    Fsync, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError,
+    Fsync, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError, SnapshotPlan,
     SnapshotWriter, room_bytes,
 };
 use crate::clock::{Expiry, Time};
@@ -282,7 +282,10 @@ impl Store {
     }
 
     pub(super) fn snapshot(&mut self, new_generation: bool) -> Result<(), JournalError> {
-        let mut writer = self.journal.begin_snapshot(new_generation)?;
+        let mut writer = self.journal.begin_snapshot(SnapshotPlan {
+            new_generation,
+            ..SnapshotPlan::default()
+        })?;
         let seq = writer.cut(Time(1_800_000_000_000))?;
         assert_eq!(seq, self.log.0.len() as u64 + 1);
         writer.types(&some_types())?;

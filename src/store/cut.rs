@@ -1,0 +1,363 @@
+//! The cut of a snapshot: every entry as it was at one moment, taken bit by bit while the store
+//! goes on changing.
+//!
+//! [`WriteSet::begin_cut`] marks the moment under all locks. From then on each table keeps aside
+//! what it held (its pre-image) of an entry that changes before it was taken: entry by entry, so a
+//! fan-out over all shards costs as much as it touches. [`Store::visit_cut`] takes the buckets of
+//! one shard after the other, [`PIECE_BUCKETS`] under each hold of its lock. Which entries of the
+//! table have changed since the cut is known by their cas unique, or for counters, which have
+//! none, by two sets of ids. A table that is about to grow, which moves entries to other buckets,
+//! keeps aside all that was not taken. `flush_all` leaves its tables to the snapshot whole; new
+//! types void the cut.
+//!
+//! Invariant: each entry that was alive at the cut is visited once, as it was, whatever happens
+//! in between. The engine alone calls this.
+
+use super::Store;
+use super::hashing::Hashing;
+use super::locks::WriteSet;
+use super::shard::Shard;
+use super::table::Table;
+use crate::clock::Time;
+use crate::command::View;
+use crate::key::{Key, TypedKey};
+use crate::limits::SHARDS;
+use crate::value::{Entry, Value};
+
+/// How many buckets of a table are taken under one hold of the shard's lock: some tens of
+/// microseconds. Few in tests, so that much happens between two pieces.
+pub(super) const PIECE_BUCKETS: usize = if cfg!(test) { 8 } else { 4096 };
+
+/// What a shard still owes to a snapshot.
+pub(super) enum ShardCut {
+    /// Its own tables from this one on.
+    Live(Progress),
+    /// The shard as it was before a `flush_all`.
+    Flushed(Box<Shard>),
+}
+
+/// How far a shard has been taken.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    /// The table that is being taken; after the last one that of the named keys.
+    pub(super) table: usize,
+    /// The time of the cut.
+    pub(super) time: Time,
+}
+
+/// What taking a piece of a shard gave.
+pub(super) enum Took {
+    /// Entries, and there may be more.
+    Piece,
+    /// The last ones.
+    Last,
+    /// Nothing, but all that is left of the cut, which nobody else can change any more.
+    Flushed(Box<Shard>),
+    /// Nothing: there is no cut any more.
+    Void,
+}
+
+/// Entries on their way out of a shard.
+#[derive(Default)]
+pub(super) struct Piece {
+    /// Each with its typed key; the value of a named key carries its key.
+    taken: Vec<(Option<TypedKey>, Entry)>,
+    /// What a table, of a type or of the named keys, had kept aside.
+    pub(super) before: Option<(Option<u16>, Table)>,
+}
+
+impl Piece {
+    pub(super) fn take(&mut self, key: Option<TypedKey>, view: View<'_>) {
+        self.taken.push((key, view.to_entry()));
+    }
+
+    fn visit<E>(
+        &mut self,
+        (hashing, time): (&Hashing, Time),
+        visit: &mut impl FnMut(Key<'_>, &Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut visit_one = |key: Option<TypedKey>, entry: &Entry| match (key, &entry.value) {
+            (Some(key), _) => visit(Key::Typed(key), entry),
+            (None, Value::Data(blob)) => visit(Key::Named(blob.key()), entry),
+            // Named keys hold nothing else.
+            (None, Value::Number(_) | Value::Index(_)) => Ok(()),
+        };
+        for (key, entry) in self.taken.drain(..) {
+            visit_one(key, &entry)?;
+        }
+        let Some((prefix, before)) = self.before.take() else {
+            return Ok(());
+        };
+        before.for_each(hashing, time, &mut |id, view| {
+            let key = prefix.map(|prefix| TypedKey { prefix, id });
+            visit_one(key, &view.to_entry())
+        })
+    }
+}
+
+/// The cut is void, because the type table has changed: begin again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Void;
+
+impl WriteSet<'_> {
+    /// Makes this moment, before record `seq`, the cut of a snapshot. All shards are locked.
+    pub fn begin_cut(&mut self, seq: u64, time: Time) {
+        for shard in self.shards_mut() {
+            shard.begin_cut(seq, time);
+        }
+    }
+}
+
+impl Store {
+    /// Calls `visit` with each entry that shard `at` held at the cut of `time`, without holding
+    /// its lock; until `visit` fails.
+    pub fn visit_cut<E: From<Void>>(
+        &self,
+        at: usize,
+        time: Time,
+        mut visit: impl FnMut(Key<'_>, &Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut piece = Piece::default();
+        let mut flushed: Option<Box<Shard>> = None;
+        loop {
+            let took = if let Some(shard) = &mut flushed {
+                shard.take_piece(&mut piece)
+            } else {
+                let _held = self.holds().begin();
+                self.shard(at).write().take_piece(&mut piece)
+            };
+            piece.visit((self.hashing(), time), &mut visit)?;
+            match took {
+                Took::Piece => {}
+                Took::Last => return Ok(()),
+                Took::Flushed(shard) => flushed = Some(shard),
+                Took::Void => return Err(Void.into()),
+            }
+        }
+    }
+
+    /// Gives the cut up: nothing is kept aside any more.
+    pub fn drop_cut(&self) {
+        for at in 0..SHARDS {
+            self.shard(at).write().drop_cut();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Expiry;
+    use crate::command::change::{Change, Side};
+    use crate::store::locks::ShardSet;
+    use crate::store::shard::Stamp;
+    use crate::types::{Kind, TypeDef, TypeTable};
+    use crate::value::{Blob, Delta, Index, Member};
+
+    type State = BTreeMap<String, Entry>;
+
+    fn types() -> Arc<TypeTable> {
+        let row = |prefix, kind| TypeDef {
+            prefix,
+            kind,
+            target: None,
+        };
+        let rows = vec![row(3, Kind::Data), row(4, Kind::Counter64)];
+        Arc::new(TypeTable::new(rows).unwrap())
+    }
+
+    /// A store that changes at random.
+    struct Life {
+        store: Store,
+        random: fastrand::Rng,
+        seq: u64,
+        time: Time,
+    }
+
+    impl Life {
+        fn new(seed: u64) -> Self {
+            let mut life = Self {
+                store: Store::default(),
+                random: fastrand::Rng::with_seed(seed),
+                seq: 0,
+                time: Time(1_000_000),
+            };
+            life.apply(Change::Types(types()));
+            life
+        }
+
+        fn apply(&mut self, change: Change<'_>) {
+            self.seq += 1;
+            let (seq, time) = (self.seq, self.time);
+            let mut shards = self.store.write_set(ShardSet::ALL);
+            shards.apply(change, Stamp { seq, time }).unwrap();
+        }
+
+        fn below(&mut self, end: u32) -> u32 {
+            self.random.u32(0..end)
+        }
+
+        fn expiry(&mut self) -> Expiry {
+            match self.below(3) {
+                0 => Expiry::at(Time(self.time.0 + u64::from(self.below(2000)))),
+                _ => Expiry::NEVER,
+            }
+        }
+
+        /// A change of any kind, of keys below `ids`.
+        fn step(&mut self, ids: u32) {
+            self.time.0 += u64::from(self.below(3));
+            let id = self.below(ids);
+            let (flags, expires) = (self.below(2), self.expiry());
+            let name = format!("name{id}");
+            let text = format!("value{}", self.below(1000));
+            let prefix = u16::try_from(1 + self.below(5)).unwrap();
+            let typed = TypedKey { prefix, id };
+            let key = match prefix {
+                5 => Key::Named(name.as_bytes()),
+                _ => Key::Typed(typed),
+            };
+            let alive = {
+                let shards = self.store.write_set(ShardSet::ALL);
+                shards.view(key, self.time).is_some()
+            };
+            let members: Vec<_> = (0..20).map(|at| at * 7 + id).collect();
+            let member = |id: &u32| Member {
+                id: *id,
+                attribute: 0,
+            };
+            let value = match prefix {
+                1 => Value::Index(Arc::new(Index::from_members(
+                    members.iter().map(member).collect(),
+                ))),
+                2 | 4 => Value::Number(self.below(1000).into()),
+                3 => Value::Data(Blob::unnamed(text.as_bytes())),
+                _ => Value::Data(Blob::named(name.as_bytes(), text.as_bytes())),
+            };
+            let put = Change::Put {
+                key,
+                value,
+                flags,
+                expires,
+            };
+            let change = match (self.below(8), alive, prefix) {
+                (0, true, _) => Change::Remove { key },
+                (1, true, _) => Change::Expire { key, expires },
+                (2 | 3, true, 3 | 5) => Change::Extend {
+                    key,
+                    side: Side::Back,
+                    bytes: b"+",
+                },
+                (2 | 3, true, 1) => Change::Members {
+                    key: typed,
+                    create: None,
+                    added: Cow::Owned(vec![member(&1)]),
+                    removed: Cow::Owned(vec![id]),
+                },
+                (4, true, 1) => Change::FanOut {
+                    index: typed,
+                    target: 2,
+                    delta: Delta {
+                        negative: false,
+                        amount: 1,
+                    },
+                },
+                (2 | 3, _, 2 | 4) => Change::Number { key, number: 7 },
+                _ => put,
+            };
+            self.apply(change);
+            if self.below(50) == 0 {
+                self.store.purge(0, SHARDS, self.time);
+            }
+        }
+
+        fn state(&self) -> State {
+            let mut state = State::new();
+            for shard in self.store.write_set(ShardSet::ALL).shards() {
+                let Ok(()) = shard.for_each(self.time, |key, view| {
+                    state.insert(key.to_string(), view.to_entry());
+                    Ok::<_, std::convert::Infallible>(())
+                });
+            }
+            state
+        }
+    }
+
+    /// What a snapshot sees that is taken while `between` happens after each piece.
+    fn seen_at_cut(life: &mut Life, mut between: impl FnMut(&mut Life)) -> Option<State> {
+        let time = life.time;
+        let mut shards = life.store.write_set(ShardSet::ALL);
+        shards.begin_cut(life.seq + 1, time);
+        drop(shards);
+        let (mut seen, mut flushed): (_, Option<Box<Shard>>) = (State::new(), None);
+        let mut at = 0;
+        while at < SHARDS {
+            let mut piece = Piece::default();
+            let took = match &mut flushed {
+                Some(shard) => shard.take_piece(&mut piece),
+                None => life.store.shard(at).write().take_piece(&mut piece),
+            };
+            let mut visit = |key: Key<'_>, entry: &Entry| {
+                let twice = seen.insert(key.to_string(), entry.clone());
+                assert_eq!(twice, None, "{key} is seen twice");
+                Ok::<_, std::convert::Infallible>(())
+            };
+            let hashing = life.store.hashing().clone();
+            let Ok(()) = piece.visit((&hashing, time), &mut visit);
+            match took {
+                Took::Piece => {}
+                Took::Last => (at, flushed) = (at + 1, None),
+                Took::Flushed(shard) => flushed = Some(shard),
+                Took::Void => return None,
+            }
+            between(life);
+        }
+        Some(seen)
+    }
+
+    #[test]
+    fn a_cut_is_what_was_there_whatever_happens_since() {
+        for seed in 0..12 {
+            let mut life = Life::new(seed);
+            let ids = 2000 + life.below(2000);
+            for _ in 0..3000 {
+                life.step(ids);
+            }
+            let before = life.state();
+            let flush_at = (seed % 3 == 0).then_some(200);
+            let mut pieces = 0;
+            let seen = seen_at_cut(&mut life, |life| {
+                pieces += 1;
+                (0..3).for_each(|_| life.step(ids * 2));
+                if Some(pieces) == flush_at {
+                    life.apply(Change::Flush { at: None });
+                }
+            });
+            assert!(pieces > SHARDS * 5, "too few pieces to mean much: {pieces}");
+            assert_eq!(seen.as_ref(), Some(&before), "seed {seed}");
+            let after = life.state();
+            assert_ne!(before, after);
+            assert_eq!(seen_at_cut(&mut life, |_| {}), Some(after), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn new_types_void_a_cut() {
+        let mut life = Life::new(7);
+        let mut pieces = 0;
+        let seen = seen_at_cut(&mut life, |life| {
+            pieces += 1;
+            if pieces == 5 {
+                life.apply(Change::Types(Arc::default()));
+            }
+        });
+        assert_eq!((seen, pieces), (None, 5));
+        let bytes = life.store.bytes();
+        life.store.drop_cut();
+        assert_eq!(life.store.bytes(), bytes);
+    }
+}
