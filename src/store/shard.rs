@@ -372,30 +372,29 @@ impl Shard {
             Some(ShardCut::Flushed(old)) => return Took::Flushed(old),
             Some(ShardCut::Live(progress)) => progress,
         };
-        let more = match self.types.rows().get(at).zip(self.tables.get_mut(at)) {
-            Some((row, table)) => {
-                let prefix = row.prefix;
-                let take = |id, view: View<'_>| piece.take(Some(TypedKey { prefix, id }), view);
-                let more = table.take_piece(&self.hashing, time, take);
-                if !more {
-                    piece.before = table.end_cut().map(|before| (Some(prefix), before));
-                }
-                more
-            }
-            None => {
-                let take = |_, view: View<'_>| piece.take(None, view);
-                let more = self.named.take_piece(&self.hashing, time, take);
-                if !more {
-                    let before = self.named.end_cut();
-                    piece.before = before.map(|before| (None, Table::Data(before)));
-                    return Took::Last;
-                }
-                more
-            }
+        let Some((row, table)) = self.types.rows().get(at).zip(self.tables.get_mut(at)) else {
+            return self.take_named_piece(piece, (at, time));
         };
+        let prefix = row.prefix;
+        let take = |id, view: View<'_>| piece.take(Some(TypedKey { prefix, id }), view);
+        let more = table.take_piece(&self.hashing, time, take);
+        if !more {
+            piece.before = table.end_cut().map(|before| (Some(prefix), before));
+        }
         let table = if more { at } else { at + 1 };
         self.cut = Some(ShardCut::Live(Progress { table, time }));
         Took::Piece
+    }
+
+    fn take_named_piece(&mut self, piece: &mut Piece, (table, time): (usize, Time)) -> Took {
+        let take = |_, view: View<'_>| piece.take(None, view);
+        if self.named.take_piece(&self.hashing, time, take) {
+            self.cut = Some(ShardCut::Live(Progress { table, time }));
+            return Took::Piece;
+        }
+        let before = self.named.end_cut();
+        piece.before = before.map(|before| (None, Table::Data(before)));
+        Took::Last
     }
 
     /// Calls `visit` with every entry that is alive at `now`, until it fails.
