@@ -68,6 +68,20 @@ pub struct TypeDef {
     pub kind: Kind,
     /// For an INDEX: the counter type that its fan-out increments. `None` for other kinds.
     pub target: Option<u16>,
+    /// For DATA: the longest value, in bytes, that memory keeps for certain; `None` keeps all.
+    pub keep_in_memory: Option<u32>,
+}
+
+impl TypeDef {
+    /// A type without options.
+    pub const fn new(prefix: u16, kind: Kind) -> Self {
+        Self {
+            prefix,
+            kind,
+            target: None,
+            keep_in_memory: None,
+        }
+    }
 }
 
 /// Why rows do not make a type table.
@@ -85,6 +99,9 @@ pub enum TypeError {
     /// A `target` on a type that is not an INDEX.
     #[error("type {0} is not an INDEX: only an INDEX has a target")]
     TargetWithoutIndex(u16),
+    /// A `keep_in_memory` on a type that is not DATA.
+    #[error("type {0} is not DATA: only DATA takes keep_in_memory, remove it here")]
+    KeepWithoutData(u16),
     /// A `target` that is not a counter type.
     #[error("target {target} of type {prefix} is not a COUNTER or COUNTER64 type")]
     TargetNotCounter {
@@ -111,15 +128,10 @@ impl Default for TypeTable {
 
 const BUILT_IN: [TypeDef; 2] = [
     TypeDef {
-        prefix: INDEX_PREFIX,
-        kind: Kind::Index,
         target: Some(COUNTER_PREFIX),
+        ..TypeDef::new(INDEX_PREFIX, Kind::Index)
     },
-    TypeDef {
-        prefix: COUNTER_PREFIX,
-        kind: Kind::Counter,
-        target: None,
-    },
+    TypeDef::new(COUNTER_PREFIX, Kind::Counter),
 ];
 
 impl TypeTable {
@@ -143,6 +155,9 @@ impl TypeTable {
                 row.target = row.target.or(Some(COUNTER_PREFIX));
             } else if row.target.is_some() {
                 return Err(TypeError::TargetWithoutIndex(row.prefix));
+            }
+            if row.kind != Kind::Data && row.keep_in_memory.is_some() {
+                return Err(TypeError::KeepWithoutData(row.prefix));
             }
             rows.push(row);
         }
@@ -188,6 +203,12 @@ impl TypeTable {
     /// The position of a prefix among the rows.
     pub fn position(&self, prefix: u16) -> Option<usize> {
         usize::from(*self.row_of.get(usize::from(prefix))?).checked_sub(1)
+    }
+
+    /// True if a value of so many bytes does not have to stay in memory.
+    pub fn may_leave(&self, prefix: u16, bytes: usize) -> bool {
+        let keep = self.get(prefix).and_then(|row| row.keep_in_memory);
+        keep.is_some_and(|keep| bytes > keep as usize)
     }
 
     /// The type of that prefix.

@@ -242,7 +242,8 @@ pub(super) fn read_number(value: &DeValue<'_>) -> Result<u64, Misfit> {
     u64::from_str_radix(number.as_str(), number.radix()).map_err(|_| Misfit::default())
 }
 
-fn read_bytes(value: &DeValue<'_>) -> Result<u64, Misfit> {
+/// A whole number, or text with a suffix.
+pub(super) fn read_bytes(value: &DeValue<'_>) -> Result<u64, Misfit> {
     let Some(text) = value.as_str() else {
         return read_number(value);
     };

@@ -5,9 +5,10 @@
 //! line that is not TOML is left to the syntax error of that line. Used by `Config::parse` only.
 
 use super::error::{ConfigError, Problem, ProblemKind};
-use super::form::{listen_items, nearest, read_number};
+use super::form::{listen_items, nearest, read_bytes, read_number};
 use super::keys::{KEYS, KeyRow, SECTIONS};
 use super::{Config, ListenAddr};
+use crate::limits;
 use crate::types::{Kind, TypeDef, TypeError, TypeTable};
 use std::ops::Range;
 use toml::Spanned;
@@ -16,7 +17,7 @@ use toml::de::{DeTable, DeValue};
 /// A value is quoted in an error up to this many characters.
 const FOUND_CHARS_MAX: usize = 60;
 /// The fields of a row of `[types]` in its long form.
-const TYPE_FIELDS: [&str; 2] = ["kind", "target"];
+const TYPE_FIELDS: [&str; 3] = ["kind", "target", "keep_in_memory"];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -186,7 +187,8 @@ impl Walk<'_> {
                 TypeError::PrefixOutOfRange => (0, false),
                 TypeError::BuiltIn(prefix)
                 | TypeError::Duplicate(prefix)
-                | TypeError::TargetWithoutIndex(prefix) => (prefix, false),
+                | TypeError::TargetWithoutIndex(prefix)
+                | TypeError::KeepWithoutData(prefix) => (prefix, false),
                 TypeError::TargetNotCounter { prefix, target } => {
                     (prefix, faulty.contains(&target))
                 }
@@ -202,21 +204,13 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads `"KIND"` or `{ kind = "KIND", target = N }`; `None` if a fault was reported.
+    /// Reads `"KIND"` or `{ kind = "KIND", ... }`; `None` if a fault was reported.
     fn type_row(&mut self, prefix: u16, value: &Value<'_>) -> Option<TypeDef> {
         let Some(table) = value.get_ref().as_table() else {
             let kind = self.type_kind(prefix, value)?;
-            return Some(TypeDef {
-                prefix,
-                kind,
-                target: None,
-            });
+            return Some(TypeDef::new(prefix, kind));
         };
-        let mut row = TypeDef {
-            prefix,
-            kind: Kind::Data,
-            target: None,
-        };
+        let mut row = TypeDef::new(prefix, Kind::Data);
         let mut whole = true;
         for (name, field) in table {
             match name.get_ref().as_ref() {
@@ -233,11 +227,20 @@ impl Walk<'_> {
                         self.bad_type(prefix, field.span(), takes, String::new());
                     }
                 }
+                "keep_in_memory" => {
+                    row.keep_in_memory = keep_in_memory(field.get_ref());
+                    if row.keep_in_memory.is_none() {
+                        whole = false;
+                        let takes = "bytes from 0 to 64m, such as \"1k\", as its keep_in_memory";
+                        self.bad_type(prefix, field.span(), takes, String::new());
+                    }
+                }
                 other => {
                     whole = false;
                     let hint = did_you_mean(nearest(other, &TYPE_FIELDS));
                     let hint = hint.trim_end_matches(';').to_owned();
-                    self.bad_type(prefix, name.span(), "the fields kind and target", hint);
+                    let takes = "the fields kind, target and keep_in_memory";
+                    self.bad_type(prefix, name.span(), takes, hint);
                 }
             }
         }
@@ -306,6 +309,12 @@ fn type_number(name: &str) -> Result<u16, ProblemKind> {
         .ok()
         .filter(|prefix: &u16| *prefix > 0 && prefix.to_string() == name)
         .ok_or_else(|| ProblemKind::TypeNumber(name.to_owned()))
+}
+
+fn keep_in_memory(value: &DeValue<'_>) -> Option<u32> {
+    let bytes = read_bytes(value).ok()?;
+    let bytes = u32::try_from(bytes).ok()?;
+    (bytes as usize <= limits::VALUE_BYTES_MAX).then_some(bytes)
 }
 
 /// The middle of "unknown ... known ...".

@@ -17,10 +17,12 @@ const TYPES: &str = "\
 # What the keys NUMBER.ID hold. 1 INDEX and 2 COUNTER always exist and cannot be changed. [HUP]
 # Kinds: COUNTER (unsigned 32-bit number), COUNTER64 (64-bit), INDEX (set of ids), DATA (bytes).
 # incr on an INDEX increments a counter for each of its ids: of type 2, or of its target.
+# DATA longer than its keep_in_memory may leave memory and is then read from the data files.
 # A type that has entries cannot be taken out, nor change its kind but from COUNTER to COUNTER64.
 #3 = \"DATA\"
 #4 = \"COUNTER\"
 #5 = { kind = \"INDEX\", target = 4 }
+#6 = { kind = \"DATA\", keep_in_memory = \"1k\" }
 ";
 
 /// The text of `config.ini.example`: every key at its default, with its documentation.
@@ -57,7 +59,8 @@ pub fn render_markdown() -> String {
         out.push_str(&markdown_row(row));
     }
     out.push_str(
-        "| `types.N` | | `\"KIND\"` or `{ kind = \"INDEX\", target = 4 }` | on HUP | \
+        "| `types.N` | | `\"KIND\"`, `{ kind = \"INDEX\", target = 4 }` or \
+         `{ kind = \"DATA\", keep_in_memory = \"1k\" }` | on HUP | \
          What the keys `N.ID` hold: COUNTER, COUNTER64, INDEX or DATA. |\n",
     );
     out

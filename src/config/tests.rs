@@ -211,19 +211,21 @@ fn a_public_address_is_served_once_it_is_meant() {
 fn types_in_both_forms() {
     let parsed = config("[types]\n5 = { kind = \"INDEX\", target = 4 }\n4 = \"COUNTER64\"");
     let declared: Vec<_> = parsed.types.declared().collect();
-    let counter = TypeDef {
-        prefix: 4,
-        kind: Kind::Counter64,
-        target: None,
-    };
+    let counter = TypeDef::new(4, Kind::Counter64);
     let index = TypeDef {
-        prefix: 5,
-        kind: Kind::Index,
         target: Some(4),
+        ..TypeDef::new(5, Kind::Index)
     };
     assert_eq!(declared, [counter, index]);
     let sections = config("[types.3]\nkind = \"DATA\"\n");
     assert_eq!(sections.types.get(3).map(|row| row.kind), Some(Kind::Data));
+    for (text, bytes) in [("0", 0), ("1000", 1000), ("\"1k\"", 1024)] {
+        let row = format!("[types]\n3 = {{ kind = \"DATA\", keep_in_memory = {text} }}");
+        let types = config(&row).types;
+        assert_eq!(types.get(3).unwrap().keep_in_memory, Some(bytes));
+        assert!(types.may_leave(3, bytes as usize + 1));
+        assert!(!types.may_leave(3, bytes as usize) && !types.may_leave(2, 100_000));
+    }
 }
 
 #[test]
@@ -231,16 +233,27 @@ fn each_bad_type_is_told_at_its_line() {
     let text = "[types]\n2 = \"DATA\"\n03 = \"DATA\"\n70000 = \"DATA\"\n4 = \"Counter\"\n\
                 5 = { kind = \"INDEX\", target = 4 }\n6 = { kind = \"INDEX\", target = 7 }\n\
                 8 = { kind = \"DATA\", target = 2 }\n9 = { target = 2 }\n10 = { kid = \"DATA\" }\n\
-                11 = 5\n12 = { kind = \"INDEX\", target = -1 }\n";
+                11 = 5\n12 = { kind = \"INDEX\", target = -1 }\n\
+                13 = { kind = \"INDEX\", keep_in_memory = 1 }\n\
+                14 = { kind = \"DATA\", keep_in_memory = \"65m\" }\n";
     let found = errors(text);
     let starts: Vec<&str> = found
         .iter()
         .map(|it| it.split_once(": ").unwrap().0)
         .collect();
     let places = [
-        "2:1", "3:1", "4:1", "5:5", "7:1", "8:1", "9:5", "10:8", "11:6", "12:33",
+        "2:1", "3:1", "4:1", "5:5", "7:1", "8:1", "9:5", "10:8", "11:6", "12:33", "13:1", "14:40",
     ];
     assert_eq!(starts, places, "{found:#?}");
+    assert_eq!(
+        found[10],
+        "13:1: type 13 is not DATA: only DATA takes keep_in_memory, remove it here"
+    );
+    assert_eq!(
+        found[11],
+        "14:40: type 14: \"65m\" is not possible: it takes bytes from 0 to 64m, such as \"1k\", \
+         as its keep_in_memory"
+    );
     assert_eq!(found[0], "2:1: type 2 is built in and cannot be redefined");
     assert_eq!(
         found[3],

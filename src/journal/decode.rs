@@ -34,6 +34,15 @@ pub(super) enum DecodeError {
     Nested,
 }
 
+/// What must be known to read a record, beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    /// The version of the file.
+    pub(super) version: u32,
+    /// What times are relative to.
+    pub(super) base: Time,
+}
+
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record<'a> {
@@ -46,10 +55,10 @@ pub enum Record<'a> {
 /// Reads the next record and its time.
 pub(super) fn record<'a>(
     reader: &mut Reader<'a>,
-    base: Time,
+    frame: &Frame,
 ) -> Result<(Time, Record<'a>), DecodeError> {
     let tag = reader.u8()?;
-    let time = Time(base.0.wrapping_add(reader.zigzag()?.cast_unsigned()));
+    let time = Time(frame.base.0.wrapping_add(reader.zigzag()?.cast_unsigned()));
     let record = match tag {
         tag::ENTRY => entry(reader)?,
         tag::BATCH => {
@@ -57,11 +66,11 @@ pub(super) fn record<'a>(
             let mut changes = Vec::new();
             for _ in 0..count {
                 let tag = reader.u8()?;
-                changes.push(change(reader, tag)?);
+                changes.push(change(reader, tag, frame)?);
             }
             Record::Change(Change::Batch(changes))
         }
-        tag => Record::Change(change(reader, tag)?),
+        tag => Record::Change(change(reader, tag, frame)?),
     };
     Ok((time, record))
 }
@@ -81,7 +90,7 @@ fn entry<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, DecodeError> {
     Ok(Record::Entry(key, entry))
 }
 
-fn change<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Change<'a>, DecodeError> {
+fn change<'a>(reader: &mut Reader<'a>, tag: u8, frame: &Frame) -> Result<Change<'a>, DecodeError> {
     Ok(match tag {
         tag::PUT => {
             let key = key(reader)?;
@@ -135,7 +144,7 @@ fn change<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Change<'a>, DecodeErro
         tag::FLUSH_AT => Change::Flush {
             at: Some(Time(reader.varint()?)),
         },
-        tag::TYPES => Change::Types(Arc::new(types(reader)?)),
+        tag::TYPES => Change::Types(Arc::new(types(reader, frame.version)?)),
         tag::BATCH => return Err(DecodeError::Nested),
         tag => return Err(DecodeError::Unknown("record with the tag", tag)),
     })
@@ -233,18 +242,31 @@ fn ids(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u32>, DecodeError> {
     Ok(ids)
 }
 
-fn types(reader: &mut Reader<'_>) -> Result<TypeTable, DecodeError> {
+fn types(reader: &mut Reader<'_>, version: u32) -> Result<TypeTable, DecodeError> {
     let mut declared = Vec::new();
     for _ in 0..reader.count()? {
         let prefix = reader.varint_as()?;
         let kind = reader.u8()?;
         let kind = Kind::from_tag(kind).ok_or(DecodeError::Unknown("type of the kind", kind))?;
         let target = Some(reader.varint_as()?).filter(|target| *target != 0);
-        declared.push(TypeDef {
-            prefix,
-            kind,
+        let mut row = TypeDef {
             target,
-        });
+            ..TypeDef::new(prefix, kind)
+        };
+        if version >= 2 {
+            options(reader, &mut row)?;
+        }
+        declared.push(row);
     }
     Ok(TypeTable::new(declared)?)
+}
+
+fn options(reader: &mut Reader<'_>, row: &mut TypeDef) -> Result<(), DecodeError> {
+    for _ in 0..reader.count()? {
+        match reader.u8()? {
+            tag::OPTION_KEEP_IN_MEMORY => row.keep_in_memory = Some(reader.varint_as()?),
+            tag => return Err(DecodeError::Unknown("type with the option", tag)),
+        }
+    }
+    Ok(())
 }

@@ -357,5 +357,10 @@ fn put_types(out: &mut Vec<u8>, types: &TypeTable) {
         put_varint(out, u64::from(row.prefix));
         put_u8(out, row.kind.tag());
         put_varint(out, u64::from(row.target.unwrap_or(0)));
+        put_varint(out, u64::from(row.keep_in_memory.is_some()));
+        if let Some(bytes) = row.keep_in_memory {
+            put_u8(out, tag::OPTION_KEEP_IN_MEMORY);
+            put_varint(out, u64::from(bytes));
+        }
     }
 }

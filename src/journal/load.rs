@@ -8,7 +8,7 @@
 
 use std::sync::mpsc;
 
-use super::decode::{self, DecodeError, Record};
+use super::decode::{self, DecodeError, Frame, Record};
 use super::disk::Name;
 use super::found::Opened;
 use super::record::{BatchHeader, FileKind};
@@ -26,6 +26,7 @@ const WINDOW_BYTES: usize = 4 << 20;
 pub struct Batch {
     name: Name,
     kind: FileKind,
+    version: u32,
     offset: u64,
     header: BatchHeader,
     payload: Span,
@@ -99,6 +100,7 @@ impl Batch {
         Self {
             name: file.name,
             kind: file.header.kind,
+            version: file.header.version,
             offset,
             header,
             payload,
@@ -122,9 +124,13 @@ impl Batch {
         mut see: impl FnMut(Loaded<'a>) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
         let mut reader = Reader::new(self.payload.bytes());
+        let frame = Frame {
+            version: self.version,
+            base: self.header.time,
+        };
         for position in (self.header.first_seq..).take(self.header.count as usize) {
-            let (time, record) = decode::record(&mut reader, self.header.time)
-                .map_err(|error| self.unread(error))?;
+            let (time, record) =
+                decode::record(&mut reader, &frame).map_err(|error| self.unread(error))?;
             let is_change = matches!(record, Record::Change(_));
             if !is_change && !self.is_of_snapshot() {
                 return Err(self.misplaced());

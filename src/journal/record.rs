@@ -8,6 +8,7 @@
 //! # Version history
 //!
 //! - 1: the first one.
+//! - 2: the types of a Types record have options. Version 1 is read, too.
 //!
 //! # A file
 //!
@@ -55,7 +56,8 @@
 //! 8 `FanOut`    typed key, target varint, u8 1 if negative, amount varint
 //! 9 Flush       nothing: now
 //! 10 Flush      time varint, ms since 1970
-//! 11 Types      count varint; of each declared type: prefix varint, kind u8, target varint or 0
+//! 11 Types      count varint; of each declared type: prefix varint, kind u8, target varint or 0,
+//!               and from version 2 on options: count varint, of each: option u8, number varint
 //! 12 Batch      count varint; of each change: tag u8, body; no Batch in a Batch
 //! 13 Entry      (snapshots only) key, flags varint, expiry, cas u64, value
 //!
@@ -66,13 +68,14 @@
 //! members  count varint, u8 1 if attributes follow, of each id its varint difference to the
 //!          one before (modulo 2^32), then of each the attribute varint
 //! ids      count varint, differences as above
+//! option   1: keep_in_memory, bytes
 //! ```
 
 use crate::clock::Time;
 use crate::codec::{CodecError, Reader, put_u32, put_u64};
 
-/// The version that this release writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+/// The version that this release writes. It reads all up to this one.
+pub const VERSION: u32 = 2;
 
 /// The length of a file header.
 pub const FILE_HEADER_BYTES: usize = 76;
@@ -100,6 +103,8 @@ pub(super) mod tag {
     pub(in crate::journal) const VALUE_NUMBER: u8 = 1;
     pub(in crate::journal) const VALUE_INDEX: u8 = 3;
     pub(in crate::journal) const VALUE_DATA: u8 = 4;
+
+    pub(in crate::journal) const OPTION_KEEP_IN_MEMORY: u8 = 1;
 }
 
 /// What a file is.
@@ -131,6 +136,8 @@ pub type LogId = [u8; 16];
 pub struct FileHeader {
     /// What the file is.
     pub kind: FileKind,
+    /// The version of its format.
+    pub version: u32,
     /// The store.
     pub log_id: LogId,
     /// The generation.
@@ -171,7 +178,7 @@ impl FileHeader {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FILE_HEADER_BYTES);
         out.extend_from_slice(&self.kind.magic());
-        put_u32(&mut out, VERSION);
+        put_u32(&mut out, self.version);
         put_u32(&mut out, 0);
         out.extend_from_slice(&self.log_id);
         put_u64(&mut out, self.generation);
@@ -198,7 +205,7 @@ impl FileHeader {
             return Err(BadHeader::Damaged("the file does not begin as one of ours"));
         }
         let version = reader.u32()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(BadHeader::Version(version));
         }
         let features = reader.u32()?;
@@ -215,6 +222,7 @@ impl FileHeader {
         }
         Ok(Self {
             kind,
+            version,
             log_id,
             generation,
             number,

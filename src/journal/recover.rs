@@ -13,7 +13,7 @@ use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
 use super::load::{Batch, Feed, load};
 use super::pace::Pace;
-use super::record::{BatchHeader, FileHeader, FileKind, LogId};
+use super::record::{BatchHeader, FileHeader, FileKind, LogId, VERSION};
 use super::repair::{edit, go_on};
 use super::scan::{BatchReader, Step};
 use super::segment::{NewSegment, failed, write_store};
@@ -132,6 +132,7 @@ pub(super) fn open(
 fn begin_store(disk: &dyn Disk, now: Time) -> Result<(), JournalError> {
     let header = FileHeader {
         kind: FileKind::Segment,
+        version: VERSION,
         log_id: new_log_id()?,
         generation: 1,
         number: 1,

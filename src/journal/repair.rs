@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::buffer::{Buffer, Part};
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
-use super::record::{FileHeader, FileKind};
+use super::record::{FileHeader, FileKind, VERSION};
 use super::recover::Scanned;
 use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
 use super::sync::Signal;
@@ -123,6 +123,7 @@ pub(super) fn go_on(
 ) -> Result<Journal, JournalError> {
     let header = FileHeader {
         kind: FileKind::Segment,
+        version: VERSION,
         log_id: snapshot.header.log_id,
         generation: last.header.generation.max(snapshot.header.generation),
         number: found.last_number() + 1,

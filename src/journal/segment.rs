@@ -14,7 +14,7 @@ use parking_lot::MutexGuard;
 
 use super::disk::{Disk, DiskFile, Identity, Name, is_full};
 use super::record::{
-    BATCH_HEADER_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed,
+    BATCH_HEADER_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind, VERSION, batch_seed,
 };
 use super::writer::{Active, CLOSED, FAILED, Shared};
 use super::{Journal, JournalError};
@@ -92,6 +92,7 @@ pub(super) fn discard(disk: &dyn Disk, name: &str) {
 pub(super) fn write_store(disk: &dyn Disk, header: &FileHeader) -> Result<(), JournalError> {
     let header = FileHeader {
         kind: FileKind::Store,
+        version: VERSION,
         number: 0,
         base_seq: 0,
         chain: 0,
@@ -207,6 +208,7 @@ impl Shared {
         let mut bytes = Vec::new();
         let header = FileHeader {
             kind: FileKind::Segment,
+            version: VERSION,
             log_id: self.log_id,
             generation: generation.unwrap_or(0).max(active.generation),
             number: active.last_number + 1,

@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::disk::{DiskFile, Name};
 use super::encode::{self, Payload};
 use super::pace::Pace;
-use super::record::{BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed};
+use super::record::{
+    BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, VERSION, batch_seed,
+};
 use super::scan::{BatchReader, Step};
 use super::segment::{
     Kept, NewSegment, create_temporary, discard, failed, outstanding, publish, write_store,
@@ -255,6 +257,7 @@ fn begin(
     };
     let header = FileHeader {
         kind: FileKind::Snapshot,
+        version: VERSION,
         log_id: shared.log_id,
         generation,
         number,

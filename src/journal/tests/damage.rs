@@ -307,9 +307,9 @@ fn the_decision_table() {
 fn unknown_versions_and_features_are_refused_and_the_file_stays() {
     let (disk, _, _) = written(1, true);
     for name in [ACTIVE, "snapshot-0000000001", "STORE"] {
-        for (at, expected) in [(8, "format version 2"), (12, "unknown features 0x1")] {
+        for (at, expected) in [(8, "format version 3"), (12, "unknown features 0x1")] {
             let mut bytes = disk.read(name).unwrap();
-            bytes[at] ^= if at == 8 { 3 } else { 1 };
+            bytes[at] ^= 1;
             let crc = crc32c::crc32c(&bytes[..72]);
             bytes[72..76].copy_from_slice(&crc.to_le_bytes());
             let left = with_file(&disk, name, &bytes);

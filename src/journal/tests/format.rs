@@ -6,13 +6,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codec::Reader;
-use crate::journal::decode::{self, Record};
+use crate::journal::decode::{self, Frame, Record};
 use crate::journal::encode::{Payload, prepare, put_change, put_entry};
 use crate::journal::record::{
-    BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, batch_seed,
+    BATCH_HEADER_BYTES, BadHeader, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind,
+    VERSION, batch_seed,
 };
 
 const BASE: Time = Time(1_000_000);
+const FRAME: Frame = Frame {
+    version: VERSION,
+    base: BASE,
+};
 
 fn bytes(payload: &Payload) -> Vec<u8> {
     let bytes = payload.slices().collect::<Vec<_>>().concat();
@@ -37,6 +42,7 @@ fn encoded(time: Time, change: &Change<'_>) -> Vec<u8> {
 fn headers_are_these_bytes_for_ever() {
     let header = FileHeader {
         kind: FileKind::Segment,
+        version: VERSION,
         log_id: *b"0123456789abcdef",
         generation: 2,
         number: 3,
@@ -49,11 +55,28 @@ fn headers_are_these_bytes_for_ever() {
     assert_eq!(file.len(), FILE_HEADER_BYTES);
     assert_eq!(
         hex(&file),
+        "53544f524a524e4c020000000000000030313233343536373839616263646566\
+         0200000000000000030000000000000004000000000000000500000000000000\
+         06000000010000005961ce1b"
+    );
+    assert_eq!(FileHeader::decode(FileKind::Segment, &file), Ok(header));
+    let first = FileHeader {
+        version: 1,
+        ..header
+    };
+    let file_1 = first.encode();
+    assert_eq!(
+        hex(&file_1),
         "53544f524a524e4c010000000000000030313233343536373839616263646566\
          0200000000000000030000000000000004000000000000000500000000000000\
          06000000010000005f50dd87"
     );
-    assert_eq!(FileHeader::decode(FileKind::Segment, &file), Ok(header));
+    assert_eq!(FileHeader::decode(FileKind::Segment, &file_1), Ok(first));
+    for version in [0, VERSION + 1] {
+        let later = FileHeader { version, ..header }.encode();
+        let refused = Err(BadHeader::Version(version));
+        assert_eq!(FileHeader::decode(FileKind::Segment, &later), refused);
+    }
     assert!(FileHeader::decode(FileKind::Snapshot, &file).is_err());
     let batch = BatchHeader {
         kind: BatchKind::Records,
@@ -168,7 +191,10 @@ fn records_are_these_bytes_for_ever() {
             },
             "0a028101",
         ),
-        (Change::Types(some_types()), "0b020303030505020 0ffff030400"),
+        (
+            Change::Types(some_types()),
+            "0b02030303050005020 000ffff03040001018008",
+        ),
         (
             Change::Batch(vec![
                 Change::Remove { key: named },
@@ -180,7 +206,7 @@ fn records_are_these_bytes_for_ever() {
     for (change, expected) in records {
         let bytes = encoded(Time(BASE.0 + 1), &change);
         assert_eq!(hex(&bytes), expected.replace(' ', ""), "{change:?}");
-        let back = decode::record(&mut Reader::new(&bytes), BASE);
+        let back = decode::record(&mut Reader::new(&bytes), &FRAME);
         assert_eq!(back, Ok((Time(BASE.0 + 1), Record::Change(change))));
     }
     let entry = Entry {
@@ -193,8 +219,31 @@ fn records_are_these_bytes_for_ever() {
     put_entry(&mut payload, Key::Typed(typed), &entry);
     assert_eq!(hex(&bytes(&payload)), "0d0002ac02020003000000000000000101");
     let bytes = bytes(&payload);
-    let back = decode::record(&mut Reader::new(&bytes), BASE);
+    let back = decode::record(&mut Reader::new(&bytes), &FRAME);
     assert_eq!(back, Ok((BASE, Record::Entry(Key::Typed(typed), entry))));
+}
+
+#[test]
+fn types_of_the_first_version_have_no_options() {
+    let bytes = [0x0b, 2, 2, 3, 3, 5, 5, 2, 0];
+    let first = Frame {
+        version: 1,
+        base: BASE,
+    };
+    let rows = [
+        TypeDef {
+            target: Some(5),
+            ..TypeDef::new(3, Kind::Index)
+        },
+        TypeDef::new(5, Kind::Counter64),
+    ];
+    let types = Arc::new(TypeTable::new(rows).unwrap());
+    let back = decode::record(&mut Reader::new(&bytes), &first);
+    assert_eq!(
+        back,
+        Ok((Time(BASE.0 + 1), Record::Change(Change::Types(types))))
+    );
+    assert!(decode::record(&mut Reader::new(&bytes), &FRAME).is_err());
 }
 
 /// How many keys a request for this change names, and how long it is at least.
@@ -257,11 +306,11 @@ fn every_change_comes_back_and_fits_its_room() {
             bytes.len() as u64 <= room_bytes(items, request),
             "{change:?}"
         );
-        let (back_time, back) = decode::record(&mut reader, BASE).unwrap();
+        let (back_time, back) = decode::record(&mut reader, &FRAME).unwrap();
         assert_eq!((back_time, back), (time, Record::Change(change)));
         assert!(reader.is_empty());
         for cut in 0..bytes.len() {
-            assert!(decode::record(&mut Reader::new(&bytes[..cut]), BASE).is_err());
+            assert!(decode::record(&mut Reader::new(&bytes[..cut]), &FRAME).is_err());
         }
     }
 }
@@ -299,7 +348,7 @@ fn what_is_prepared_is_the_same_bytes() {
         put_change(&mut direct, BASE, BASE, &change, None);
         assert_eq!(bytes(&direct), encoded(BASE, &change));
         let bytes = bytes(&direct);
-        let (_, back) = decode::record(&mut Reader::new(&bytes), BASE).unwrap();
+        let (_, back) = decode::record(&mut Reader::new(&bytes), &FRAME).unwrap();
         assert_eq!(back, Record::Change(change));
     }
 }
@@ -311,7 +360,7 @@ proptest! {
     fn any_bytes_give_a_record_or_an_error(tag in 0u8..16, rest: Vec<u8>) {
         let bytes = [&[tag][..], &rest].concat();
         let mut reader = Reader::new(&bytes);
-        while !reader.is_empty() && decode::record(&mut reader, BASE).is_ok() {}
+        while !reader.is_empty() && decode::record(&mut reader, &FRAME).is_ok() {}
     }
 
     #[test]
@@ -321,7 +370,7 @@ proptest! {
         let mut bytes = encoded(BASE, &some_change(turn, &mut Random(seed)));
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        let _ = decode::record(&mut Reader::new(&bytes), BASE);
+        let _ = decode::record(&mut Reader::new(&bytes), &FRAME);
     }
 
     #[test]

@@ -148,15 +148,16 @@ fn some_put(random: &mut Random) -> Change<'static> {
 }
 
 pub(super) fn some_types() -> Arc<TypeTable> {
-    let row = |prefix, kind, target| TypeDef {
-        prefix,
-        kind,
-        target,
-    };
     let rows = [
-        row(3, Kind::Index, Some(5)),
-        row(5, Kind::Counter64, None),
-        row(65535, Kind::Data, None),
+        TypeDef {
+            target: Some(5),
+            ..TypeDef::new(3, Kind::Index)
+        },
+        TypeDef::new(5, Kind::Counter64),
+        TypeDef {
+            keep_in_memory: Some(1024),
+            ..TypeDef::new(65535, Kind::Data)
+        },
     ];
     Arc::new(TypeTable::new(rows).unwrap())
 }
