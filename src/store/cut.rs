@@ -161,12 +161,10 @@ mod tests {
     type State = BTreeMap<String, Entry>;
 
     fn types() -> Arc<TypeTable> {
-        let row = |prefix, kind| TypeDef {
-            prefix,
-            kind,
-            target: None,
-        };
-        let rows = vec![row(3, Kind::Data), row(4, Kind::Counter64)];
+        let rows = vec![
+            TypeDef::new(3, Kind::Data),
+            TypeDef::new(4, Kind::Counter64),
+        ];
         Arc::new(TypeTable::new(rows).unwrap())
     }
 
