@@ -10,7 +10,8 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A moment: milliseconds since the Unix epoch.
@@ -121,10 +122,99 @@ impl Tick {
     }
 }
 
+/// Where time comes from: the system's clocks by default, or a [`SimClock`].
+#[derive(Clone, Debug, Default)]
+pub struct Source(Option<Arc<Hands>>);
+
+impl Source {
+    /// A point of the monotonic clock: now.
+    pub fn tick(&self) -> Tick {
+        match &self.0 {
+            None => Tick::now(),
+            Some(hands) => hands.tick(),
+        }
+    }
+
+    /// The wall clock, which may be set back.
+    pub fn wall(&self) -> Time {
+        match &self.0 {
+            None => wall(),
+            Some(hands) => hands.wall(),
+        }
+    }
+}
+
+/// A clock that a simulation owns: time passes when it says so, and it sets the wall clock as
+/// an administrator might. Clones are the same clock.
+#[derive(Clone, Debug)]
+pub struct SimClock(Arc<Hands>);
+
+impl SimClock {
+    /// A clock that stands at `wall`.
+    pub fn new(wall: Time) -> Self {
+        let clock = Self(Arc::new(Hands {
+            base: Instant::now(),
+            passed_us: AtomicU64::new(0),
+            wall_ahead_ms: AtomicI64::new(0),
+        }));
+        clock.set_wall(wall);
+        clock
+    }
+
+    /// What those who read this clock are given.
+    pub fn source(&self) -> Source {
+        Source(Some(Arc::clone(&self.0)))
+    }
+
+    /// Lets time pass, in microseconds: both clocks go on.
+    pub fn pass_us(&self, us: u64) {
+        self.0.passed_us.fetch_add(us, Relaxed);
+    }
+
+    /// Microseconds that have passed since this clock was made.
+    pub fn passed_us(&self) -> u64 {
+        self.0.passed_us.load(Relaxed)
+    }
+
+    /// The wall clock.
+    pub fn wall(&self) -> Time {
+        self.0.wall()
+    }
+
+    /// Sets the wall clock, forward or back; the monotonic one does not notice.
+    pub fn set_wall(&self, wall: Time) {
+        let ahead = wall.0.cast_signed() - self.0.passed_ms();
+        self.0.wall_ahead_ms.store(ahead, Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Hands {
+    base: Instant,
+    passed_us: AtomicU64,
+    wall_ahead_ms: AtomicI64,
+}
+
+impl Hands {
+    fn tick(&self) -> Tick {
+        Tick(self.base).plus(Duration::from_micros(self.passed_us.load(Relaxed)))
+    }
+
+    fn passed_ms(&self) -> i64 {
+        (self.passed_us.load(Relaxed) / 1000).cast_signed()
+    }
+
+    fn wall(&self) -> Time {
+        let ms = self.passed_ms() + self.wall_ahead_ms.load(Relaxed);
+        Time(u64::try_from(ms).unwrap_or(0))
+    }
+}
+
 /// The process's clock, shared by all threads.
 #[derive(Debug)]
 pub struct Clock {
-    start: Instant,
+    source: Source,
+    start: Tick,
     start_ms: u64,
     /// The latest moment that any thread has read, so that what one thread has seen expire no
     /// other thread finds alive.
@@ -133,10 +223,11 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that starts at the wall clock or at `newest`, whichever is later.
-    pub fn starting_after(newest: Time) -> Self {
-        let start_ms = wall().max(newest).0;
+    pub fn starting_after(newest: Time, source: Source) -> Self {
+        let start_ms = source.wall().max(newest).0;
         Self {
-            start: Instant::now(),
+            start: source.tick(),
+            source,
             start_ms,
             latest_ms: AtomicU64::new(start_ms),
         }
@@ -144,13 +235,13 @@ impl Clock {
 
     /// Reads the clock for a turn of a worker.
     pub fn tick(&self) -> (Tick, Time) {
-        let tick = Instant::now();
-        let elapsed = tick.saturating_duration_since(self.start);
+        let tick = self.source.tick();
+        let elapsed = tick.since(self.start);
         let ms = self.start_ms + u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX / 2);
         if ms > self.latest_ms.load(Relaxed) {
             self.latest_ms.fetch_max(ms, Relaxed);
         }
-        (Tick(tick), Time(ms))
+        (tick, Time(ms))
     }
 
     /// The latest moment that any thread has read. Taken under shard locks this is the time of
@@ -161,7 +252,7 @@ impl Clock {
 
     /// Milliseconds since the clock started, by the monotonic clock.
     pub fn uptime(&self) -> Duration {
-        self.start.elapsed()
+        self.source.tick().since(self.start)
     }
 }
 

@@ -94,7 +94,8 @@ impl Engine {
         watch: &mut Watch<'_>,
     ) -> Result<(Self, Recovered), OpenError> {
         let store = Store::default();
-        options.now = Clock::starting_after(Time(0)).latest();
+        let source = options.clock.clone();
+        options.now = source.wall();
         let (opened, refused) = {
             let shards = store.write_set(ShardSet::ALL);
             let mut rebuild = Rebuild {
@@ -113,7 +114,7 @@ impl Engine {
         let engine = Self {
             store,
             journal,
-            clock: Clock::starting_after(recovered.newest_time),
+            clock: Clock::starting_after(recovered.newest_time, source),
             settings: RwLock::new(Arc::new(settings)),
             epoch: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),

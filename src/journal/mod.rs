@@ -43,7 +43,7 @@ mod writer;
 
 use std::io;
 
-use crate::clock::Time;
+use crate::clock::{Source, Time};
 use crate::command::change::Change;
 pub use crate::config::Fsync;
 use crate::key::Key;
@@ -72,8 +72,11 @@ pub struct Options {
     /// `EverySec`: writes are refused when the oldest unsynced write is this old.
     pub refuse_after_ms: u64,
     /// The sync thread runs. Without it nothing is synced or rotated unless the caller calls
-    /// [`Journal::sync_now`] and [`Journal::rotate`]: deterministic simulations do.
+    /// [`Journal::run_due`], [`Journal::sync_now`] or [`Journal::rotate`]: deterministic
+    /// simulations do.
     pub background: bool,
+    /// Where time comes from.
+    pub clock: Source,
     /// The time for file headers when a directory is new.
     pub now: Time,
     /// How many threads a start may use. With one everything happens on the caller's.
@@ -91,6 +94,7 @@ impl Default for Options {
             hold_after_ms: 1000,
             refuse_after_ms: 5000,
             background: true,
+            clock: Source::default(),
             now: Time(0),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         }

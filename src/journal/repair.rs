@@ -20,7 +20,6 @@ use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publis
 use super::sync::Signal;
 use super::writer::{Active, Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError, Options, Recovered};
-use crate::clock::Tick;
 
 /// The one edit: temporaries go, a torn tail is put aside and cut, and what was read lasts.
 pub(super) fn edit(
@@ -178,6 +177,7 @@ fn start(
     let background = options.background;
     let shared = Arc::new(Shared {
         disk,
+        start: options.clock.tick(),
         options,
         log_id: header.log_id,
         sync: Mutex::new(()),
@@ -189,7 +189,6 @@ fn start(
         synced: AtomicU64::new(before),
         oldest_ms: AtomicU64::new(0),
         health: AtomicU8::new(WELL),
-        start: Tick::now(),
         signal: Mutex::new(Signal::default()),
         wake: Condvar::new(),
         wakers: Mutex::new(Vec::new()),

@@ -3,18 +3,23 @@
 //! Every file has a content that is read and one that lasts; writes that were not synced are
 //! kept one by one, and so are changes of the directory. [`SimDisk::crash`] gives the disk that
 //! a power loss could leave, [`SimDisk::kill`] the one that the end of the process leaves.
-//! Calls are counted, and any of them can be made to fail. Invariant: the same calls and the
-//! same seed give the same disk. Tests use it, and nothing else does.
+//! Calls are counted, any of them can be made to fail, and a test may watch them: what it does
+//! then happens at that moment, during a sync also. Invariant: the same calls and the same seed
+//! give the same disk. Tests use it, and nothing else does.
 
+mod fault;
 mod image;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
+use self::fault::Faults;
+pub use self::fault::{Call, Fault};
 use self::image::{Content, Edit, Random};
 use super::disk::{Disk, DiskFile, Identity};
 
@@ -29,37 +34,44 @@ pub enum Crash {
     Sectors,
     /// As `Sectors`, but the sectors that are not there hold noise.
     Garbage,
+    /// Some writes are there, whole, and some are not, in no order: a later one may last though
+    /// an earlier one does not. The same of sizes and names.
+    Reorder,
     /// Contents are there, but files are as long as they were.
     OldSize,
 }
 
 impl Crash {
     /// Every way.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::DropAll,
         Self::KeepAll,
         Self::Sectors,
         Self::Garbage,
+        Self::Reorder,
         Self::OldSize,
     ];
 }
 
-/// How a call fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// With `EIO`.
-    Io,
-    /// With `ENOSPC`.
-    Full,
-    /// A write writes half of its bytes and fails with `ENOSPC`; other calls fail with `EIO`.
-    Short,
-}
+/// Called at each call with what it is and the name of its file (a file without one, and the
+/// directory, have none), before it has an effect and without a lock of the disk.
+pub type Watcher = Arc<dyn Fn(Call, &str) + Send + Sync>;
 
 /// A simulated disk. Clones are the same disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SimDisk(Arc<Mutex<State>>);
 
-#[derive(Clone, Debug, Default)]
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        f.debug_struct("SimDisk")
+            .field("names", &state.names)
+            .field("calls", &state.calls)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Default)]
 struct State {
     files: BTreeMap<u64, Content>,
     next_inode: u64,
@@ -70,13 +82,7 @@ struct State {
     syncs: u64,
     faults: Option<Faults>,
     capacity: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Faults {
-    first: u64,
-    forever: bool,
-    fault: Fault,
+    watcher: Option<Watcher>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,21 +111,20 @@ impl NameEdit {
 
 impl State {
     /// Counts a call and says how it fails, if it does.
-    fn call(&mut self) -> Option<Fault> {
+    fn call(&mut self, call: Call) -> Option<Fault> {
         self.calls += 1;
-        self.faults
-            .filter(|faults| {
-                self.calls == faults.first || faults.forever && self.calls > faults.first
-            })
-            .map(|faults| faults.fault)
+        self.faults.as_mut().and_then(|faults| faults.call(call))
     }
 
-    fn checked_call(&mut self) -> io::Result<()> {
-        match self.call() {
-            None => Ok(()),
-            Some(Fault::Full) => Err(Errno::NOSPC.into()),
-            Some(Fault::Io | Fault::Short) => Err(Errno::IO.into()),
-        }
+    fn checked_call(&mut self, call: Call) -> io::Result<()> {
+        self.call(call)
+            .map_or(Ok(()), |fault| Err(fault.error(call)))
+    }
+
+    fn name(&self, inode: u64) -> String {
+        let mut names = self.names.iter();
+        let name = names.find(|(_, other)| **other == inode);
+        name.map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
     fn content(&mut self, inode: u64) -> io::Result<&mut Content> {
@@ -150,6 +155,10 @@ impl State {
 
     fn check_space(&self, inode: u64, end: usize) -> io::Result<()> {
         let used = self.used_beside(Some(inode));
+        let end = self
+            .files
+            .get(&inode)
+            .map_or(end, |file| file.live.len().max(end));
         match self.capacity {
             Some(capacity) if (used + end) as u64 > capacity => Err(Errno::NOSPC.into()),
             Some(_) | None => Ok(()),
@@ -175,11 +184,43 @@ impl SimDisk {
 
     /// Makes the call of that number (the first is 1) fail, and all later ones if `forever`.
     pub fn fail(&self, first: u64, forever: bool, fault: Fault) {
-        self.0.lock().faults = Some(Faults {
+        let mut state = self.0.lock();
+        state.faults = Some(Faults {
+            only: None,
+            seen: state.calls,
             first,
             forever,
             fault,
         });
+    }
+
+    /// Makes the call of that kind fail that comes as number `first` from now on (the first
+    /// is 1), and all later ones of its kind if `forever`.
+    pub fn fail_only(&self, only: Call, first: u64, forever: bool, fault: Fault) {
+        self.0.lock().faults = Some(Faults {
+            only: Some(only),
+            seen: 0,
+            first,
+            forever,
+            fault,
+        });
+    }
+
+    /// Has each call watched from now on, or none. A sync is watched while it runs: what is
+    /// written meanwhile it does not cover.
+    pub fn watch(&self, watcher: Option<Watcher>) {
+        self.0.lock().watcher = watcher;
+    }
+
+    /// The disk's state, after a watcher has seen the call.
+    fn watched(&self, call: Call, name: &str) -> MutexGuard<'_, State> {
+        let state = self.0.lock();
+        let Some(watcher) = state.watcher.clone() else {
+            return state;
+        };
+        drop(state);
+        watcher(call, name);
+        self.0.lock()
     }
 
     /// No call fails any more.
@@ -201,9 +242,10 @@ impl SimDisk {
         match crash {
             Crash::DropAll => {}
             Crash::KeepAll | Crash::OldSize => names.clone_from(&state.names),
-            Crash::Sectors | Crash::Garbage => {
+            Crash::Sectors | Crash::Garbage | Crash::Reorder => {
+                let odds = random.odds();
                 for edit in &state.name_edits {
-                    if random.coin() {
+                    if random.wins(odds) {
                         edit.apply(&mut names);
                     }
                 }
@@ -211,14 +253,7 @@ impl SimDisk {
         }
         let files = state.files.iter().map(|(inode, content)| {
             let bytes = content.after(crash, &mut random);
-            (
-                *inode,
-                Content {
-                    live: bytes.clone(),
-                    lasting: bytes,
-                    edits: Vec::new(),
-                },
-            )
+            (*inode, Content::lasting(bytes))
         });
         Self(Arc::new(Mutex::new(State {
             files: files.collect(),
@@ -235,6 +270,7 @@ impl SimDisk {
     pub fn kill(&self) -> Self {
         let mut state = self.0.lock().clone();
         state.faults = None;
+        state.watcher = None;
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -250,12 +286,7 @@ impl SimDisk {
         let mut state = self.0.lock();
         state.next_inode += 1;
         let inode = state.next_inode;
-        let content = Content {
-            live: bytes.to_vec(),
-            lasting: bytes.to_vec(),
-            edits: Vec::new(),
-        };
-        state.files.insert(inode, content);
+        state.files.insert(inode, Content::lasting(bytes.to_vec()));
         state.names.insert(name.to_owned(), inode);
         state.lasting_names.insert(name.to_owned(), inode);
     }
@@ -270,14 +301,14 @@ impl SimDisk {
 
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::List, "");
+        state.checked_call(Call::List)?;
         Ok(state.names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Open, name);
+        state.checked_call(Call::Open)?;
         let inode = state.inode(name)?;
         Ok(Box::new(SimFile {
             disk: self.clone(),
@@ -286,8 +317,8 @@ impl Disk for SimDisk {
     }
 
     fn create_new(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Create, name);
+        state.checked_call(Call::Create)?;
         if state.names.contains_key(name) {
             return Err(Errno::EXIST.into());
         }
@@ -302,40 +333,40 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Rename, from);
+        state.checked_call(Call::Rename)?;
         let inode = state.inode(from)?;
         state.edit_name(NameEdit::Rename(from.to_owned(), to.to_owned(), inode));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Remove, name);
+        state.checked_call(Call::Remove)?;
         state.inode(name)?;
         state.edit_name(NameEdit::Remove(name.to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::SyncDir, "");
+        state.checked_call(Call::SyncDir)?;
         state.name_edits.clear();
         state.lasting_names = state.names.clone();
         Ok(())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::FreeBytes, "");
+        state.checked_call(Call::FreeBytes)?;
         let used = state.used_beside(None) as u64;
         let capacity = state.capacity.unwrap_or(u64::MAX);
         Ok(capacity.saturating_sub(used))
     }
 
     fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
-        let mut state = self.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Identity, name);
+        state.checked_call(Call::Identity)?;
         let inode = state.names.get(name);
         Ok(inode.map(|inode| Identity {
             device: 0,
@@ -351,16 +382,31 @@ struct SimFile {
 }
 
 impl SimFile {
+    /// The disk's state, after a watcher has seen the call.
+    fn watched(&self, call: Call) -> MutexGuard<'_, State> {
+        let state = self.disk.0.lock();
+        if state.watcher.is_none() {
+            return state;
+        }
+        let name = state.name(self.inode);
+        drop(state);
+        self.disk.watched(call, &name)
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.syncs += 1;
-        if let Err(error) = state.checked_call() {
-            // As the kernel does: what was to be written is clean now, and may never last.
-            state.content(self.inode)?.edits.clear();
-            return Err(error);
+        let called = state.checked_call(Call::Sync);
+        let edits = state.content(self.inode)?.edits.len();
+        drop(state);
+        let mut state = self.watched(Call::Sync);
+        let mut random = Random(state.calls);
+        let content = state.content(self.inode)?;
+        match called {
+            Ok(()) => content.sync(edits),
+            Err(_) => content.fail_sync(edits, &mut random),
         }
-        state.content(self.inode)?.sync();
-        Ok(())
+        called
     }
 }
 
@@ -377,14 +423,14 @@ impl DiskFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let mut state = self.disk.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Len);
+        state.checked_call(Call::Len)?;
         Ok(state.content(self.inode)?.live.len() as u64)
     }
 
     fn read_exact_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Read);
+        state.checked_call(Call::Read)?;
         let from = place(offset);
         let live = &state.content(self.inode)?.live;
         let found = live.get(from..from.saturating_add(bytes.len()));
@@ -397,27 +443,24 @@ impl DiskFile for SimFile {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
-        let mut state = self.disk.0.lock();
-        let result = match state.call() {
-            None => {
-                state.check_space(self.inode, place(offset) + bytes.len())?;
-                Ok(())
-            }
+        let mut state = self.watched(Call::Write);
+        let fault = state.call(Call::Write);
+        match fault {
+            None => state.check_space(self.inode, place(offset) + bytes.len())?,
             Some(Fault::Short) => {
-                bytes.truncate(bytes.len() / 2);
-                Err(Errno::NOSPC.into())
+                let quarters = usize::try_from(state.calls % 4).unwrap_or(0);
+                bytes.truncate(bytes.len() * quarters / 4);
             }
-            Some(Fault::Full) => return Err(Errno::NOSPC.into()),
-            Some(Fault::Io) => return Err(Errno::IO.into()),
-        };
+            Some(fault) => return Err(fault.error(Call::Write)),
+        }
         let edit = Edit::Write(place(offset), bytes);
         state.content(self.inode)?.edit(edit);
-        result
+        fault.map_or(Ok(()), |fault| Err(fault.error(Call::Write)))
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Allocate);
+        state.checked_call(Call::Allocate)?;
         let end = place(offset.saturating_add(len));
         state.check_space(self.inode, end)?;
         let content = state.content(self.inode)?;
@@ -428,8 +471,8 @@ impl DiskFile for SimFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        state.checked_call()?;
+        let mut state = self.watched(Call::Truncate);
+        state.checked_call(Call::Truncate)?;
         state.content(self.inode)?.edit(Edit::Length(place(len)));
         Ok(())
     }

@@ -25,12 +25,16 @@ pub(super) struct Signal {
     /// The storage has failed: wake those who wait.
     failed: bool,
     stop: bool,
+    /// When the last rotation failed, if it did.
+    rotation_failed: Option<Tick>,
 }
 
 enum Task {
     Sync,
     Wake,
     Stop,
+    /// Nothing for so many milliseconds, or until a signal.
+    Sleep(Option<u64>),
 }
 
 impl Shared {
@@ -109,58 +113,76 @@ impl Shared {
         }
     }
 
-    fn next_task(&self) -> Task {
-        let mut signal = self.signal.lock();
-        loop {
-            if signal.stop {
-                return Task::Stop;
-            }
-            if std::mem::take(&mut signal.failed) {
-                return Task::Wake;
-            }
-            let oldest = self.oldest_ms.load(Acquire);
-            if self.options.fsync == Fsync::EverySec && oldest != 0 {
-                let due = oldest.saturating_add(self.options.sync_after_ms);
-                let wait = due.saturating_sub(self.now_ms());
-                if wait == 0 {
-                    return Task::Sync;
-                }
-                self.wake.wait_for(&mut signal, Duration::from_millis(wait));
-                continue;
-            }
-            if std::mem::take(&mut signal.work) {
-                return Task::Sync;
-            }
-            self.wake.wait(&mut signal);
+    fn next_task(&self, signal: &mut Signal) -> Task {
+        if signal.stop {
+            return Task::Stop;
         }
+        if std::mem::take(&mut signal.failed) {
+            return Task::Wake;
+        }
+        let oldest = self.oldest_ms.load(Acquire);
+        if self.options.fsync == Fsync::EverySec && oldest != 0 {
+            let due = oldest.saturating_add(self.options.sync_after_ms);
+            let wait = due.saturating_sub(self.now_ms());
+            return match wait {
+                0 => Task::Sync,
+                wait => Task::Sleep(Some(wait)),
+            };
+        }
+        if std::mem::take(&mut signal.work) {
+            return Task::Sync;
+        }
+        Task::Sleep(None)
     }
 
     fn run(&self) {
-        let mut rotation_failed = None;
         loop {
-            match self.next_task() {
-                Task::Stop => return,
-                Task::Wake => {}
-                Task::Sync => self.work_once(&mut rotation_failed),
+            let task = {
+                let mut signal = self.signal.lock();
+                let task = self.next_task(&mut signal);
+                match task {
+                    Task::Sleep(None) => self.wake.wait(&mut signal),
+                    Task::Sleep(Some(ms)) => {
+                        self.wake.wait_for(&mut signal, Duration::from_millis(ms));
+                    }
+                    Task::Stop | Task::Wake | Task::Sync => {}
+                }
+                task
+            };
+            if !self.carry_out(&task) {
+                return;
             }
-            self.call_wakers();
         }
+    }
+
+    /// False when there is nothing more to do.
+    fn carry_out(&self, task: &Task) -> bool {
+        match task {
+            Task::Stop => return false,
+            Task::Sleep(_) => return true,
+            Task::Wake => {}
+            Task::Sync => self.work_once(),
+        }
+        self.call_wakers();
+        true
     }
 
     /// Syncs, and begins a new segment when this one is full. A rotation that failed is not
     /// tried again at once: the old segment does for a while.
-    fn work_once(&self, rotation_failed: &mut Option<Tick>) {
+    fn work_once(&self) {
         let sync = self.sync.lock();
         // A failure is kept in the state; here it only means that there is nothing to do.
         if self.options.fsync != Fsync::Never && self.sync_locked(&sync).is_err() {
             return;
         }
         let full = self.active.lock().offset >= self.options.segment_bytes;
-        let too_soon = rotation_failed.is_some_and(|at| at.elapsed() < ROTATION_RETRY);
+        let now = self.options.clock.tick();
+        let failed = self.signal.lock().rotation_failed;
+        let too_soon = failed.is_some_and(|at| now.since(at) < ROTATION_RETRY);
         if full && !too_soon {
-            *rotation_failed = None;
-            if let Err(error) = self.rotate_locked(&sync, None) {
-                *rotation_failed = Some(Tick::now());
+            let rotated = self.rotate_locked(&sync, None);
+            self.signal.lock().rotation_failed = rotated.is_err().then_some(now);
+            if let Err(error) = rotated {
                 tracing::warn!("the journal goes on in its old segment: {error}");
             }
         }
@@ -176,18 +198,17 @@ impl Journal {
         }
     }
 
-    /// Replies of writes must wait until their record is [`Journal::synced`].
-    pub fn holds_writes(&self) -> bool {
-        match self.shared.options.fsync {
+    /// True while a reply may not leave, because `seq`, the newest record that it shows or (if
+    /// `acknowledges`) acknowledges, is not [`Journal::synced`]. Ask again after each sync.
+    pub fn must_wait(&self, seq: u64, acknowledges: bool) -> bool {
+        let holds = match self.shared.options.fsync {
             Fsync::Always => true,
-            Fsync::EverySec => self.oldest_age_ms() >= self.shared.options.hold_after_ms,
+            Fsync::EverySec => {
+                acknowledges && self.oldest_age_ms() >= self.shared.options.hold_after_ms
+            }
             Fsync::Never => false,
-        }
-    }
-
-    /// Replies of reads must wait until what they show is [`Journal::synced`].
-    pub fn holds_reads(&self) -> bool {
-        self.shared.options.fsync == Fsync::Always
+        };
+        holds && seq > self.synced()
     }
 
     /// Calls `waker` after each sync and when the storage fails, in the sync thread and without
@@ -204,6 +225,20 @@ impl Journal {
     /// Closes the segment and begins the next one.
     pub fn rotate(&self) -> Result<(), JournalError> {
         self.shared.rotate_locked(&self.shared.sync.lock(), None)
+    }
+
+    /// Does what the sync thread would do now, and answers for how many milliseconds it would
+    /// sleep then, if not until the next write: for simulations, in its stead.
+    pub fn run_due(&self) -> Option<u64> {
+        loop {
+            let task = self.shared.next_task(&mut self.shared.signal.lock());
+            if let Task::Sleep(time) = task {
+                return time;
+            }
+            if !self.shared.carry_out(&task) {
+                return None;
+            }
+        }
     }
 
     /// Starts the sync thread.

@@ -133,7 +133,8 @@ impl Active {
 impl Shared {
     /// Milliseconds since the journal was opened, never 0.
     pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+        let elapsed = self.options.clock.tick().since(self.start);
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
     fn try_take(&self, bytes: i64) -> bool {

@@ -263,8 +263,7 @@ impl Worker {
 
     fn must_wait(&self, output: &Output) -> bool {
         let journal = self.shared.engine().journal();
-        let holds = journal.holds_reads() || output.acknowledges() && journal.holds_writes();
-        holds && output.seq() > journal.synced()
+        journal.must_wait(output.seq(), output.acknowledges())
     }
 
     /// Lets held replies go when a sync is done, or when the storage has failed.

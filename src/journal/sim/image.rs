@@ -33,10 +33,24 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    pub(super) fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
+    /// How likely it is that something lasts: even odds, or long ones either way, so that one
+    /// write alone is lost and one alone survives, too.
+    pub(super) fn odds(&mut self) -> Odds {
+        Odds(match self.next() % 4 {
+            0 => 1,
+            1 => 15,
+            _ => 8,
+        })
+    }
+
+    pub(super) fn wins(&mut self, odds: Odds) -> bool {
+        self.next() % 16 < odds.0
     }
 }
+
+/// Of 16.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Odds(u64);
 
 fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     let end = offset + bytes.len();
@@ -48,21 +62,42 @@ fn write_into(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     }
 }
 
-impl Content {
-    pub(super) fn edit(&mut self, edit: Edit) {
-        match &edit {
-            Edit::Write(offset, bytes) => write_into(&mut self.live, *offset, bytes),
-            Edit::Length(len) => self.live.resize(*len, 0),
+impl Edit {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, bytes) => write_into(content, *offset, bytes),
+            Self::Length(len) => content.resize(*len, 0),
         }
+    }
+}
+
+impl Content {
+    pub(super) fn lasting(bytes: Vec<u8>) -> Self {
+        Self {
+            live: bytes.clone(),
+            lasting: bytes,
+            edits: Vec::new(),
+        }
+    }
+
+    pub(super) fn edit(&mut self, edit: Edit) {
+        edit.apply(&mut self.live);
         self.edits.push(edit);
     }
 
-    pub(super) fn sync(&mut self) {
-        for edit in self.edits.drain(..) {
-            match edit {
-                Edit::Write(offset, bytes) => write_into(&mut self.lasting, offset, &bytes),
-                Edit::Length(len) => self.lasting.resize(len, 0),
-            }
+    /// The first edits last from now on.
+    pub(super) fn sync(&mut self, edits: usize) {
+        for edit in self.edits.drain(..edits.min(self.edits.len())) {
+            edit.apply(&mut self.lasting);
+        }
+    }
+
+    /// A sync of the first edits has failed. As the kernel does: they are clean now, and which
+    /// of them last nobody knows.
+    pub(super) fn fail_sync(&mut self, edits: usize, random: &mut Random) {
+        let odds = random.odds();
+        for edit in self.edits.drain(..edits.min(self.edits.len())) {
+            apply_some(&mut self.lasting, &edit, Crash::Sectors, odds, random);
         }
     }
 
@@ -75,16 +110,11 @@ impl Content {
                 content.resize(self.lasting.len(), 0);
                 content
             }
-            Crash::Sectors | Crash::Garbage => {
+            Crash::Sectors | Crash::Garbage | Crash::Reorder => {
                 let mut content = self.lasting.clone();
+                let odds = random.odds();
                 for edit in &self.edits {
-                    match edit {
-                        Edit::Write(offset, bytes) => {
-                            write_some(&mut content, *offset, bytes, crash, random);
-                        }
-                        Edit::Length(len) if random.coin() => content.resize(*len, 0),
-                        Edit::Length(_) => {}
-                    }
+                    apply_some(&mut content, edit, crash, odds, random);
                 }
                 content
             }
@@ -92,17 +122,29 @@ impl Content {
     }
 }
 
-fn write_some(
+/// What a crash leaves of an edit.
+fn apply_some(content: &mut Vec<u8>, edit: &Edit, crash: Crash, odds: Odds, random: &mut Random) {
+    match edit {
+        Edit::Write(offset, bytes) if crash != Crash::Reorder => {
+            write_sectors(content, *offset, bytes, crash, odds, random);
+        }
+        Edit::Write(..) | Edit::Length(_) if random.wins(odds) => edit.apply(content),
+        Edit::Write(..) | Edit::Length(_) => {}
+    }
+}
+
+fn write_sectors(
     content: &mut Vec<u8>,
     mut offset: usize,
     mut bytes: &[u8],
     crash: Crash,
+    odds: Odds,
     random: &mut Random,
 ) {
     while !bytes.is_empty() {
         let in_sector = SECTOR_BYTES - offset % SECTOR_BYTES;
         let (part, rest) = bytes.split_at_checked(in_sector).unwrap_or((bytes, &[]));
-        if random.coin() {
+        if random.wins(odds) {
             write_into(content, offset, part);
         } else if crash == Crash::Garbage {
             let noise: Vec<u8> = part

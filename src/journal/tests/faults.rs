@@ -34,7 +34,7 @@ fn a_call_that_fails_once_is_survived_and_healed() {
     let opened = disk.calls();
     work(&mut store);
     let calls = disk.calls();
-    for fault in [Fault::Io, Fault::Full, Fault::Short] {
+    for fault in Fault::ALL {
         for call in opened + 1..=calls {
             let what = format!("call {call} {fault:?}");
             let disk = SimDisk::new();
@@ -68,7 +68,7 @@ fn calls_that_fail_for_ever_end_in_refused_writes_and_no_loss() {
     let opened = disk.calls();
     work(&mut store);
     let calls = disk.calls();
-    for fault in [Fault::Io, Fault::Full, Fault::Short] {
+    for fault in Fault::ALL {
         for call in opened + 1..=calls {
             let what = format!("call {call} {fault:?}");
             let disk = SimDisk::new();
@@ -96,7 +96,7 @@ fn opening_on_a_disk_that_fails_is_an_error_and_changes_no_state() {
     let before = probe.calls();
     Store::open(&probe).unwrap();
     for call in before + 1..=probe.calls() {
-        for fault in [Fault::Io, Fault::Full, Fault::Short] {
+        for fault in Fault::ALL {
             let disk = disk.kill();
             disk.fail(call, false, fault);
             drop(Store::open(&disk));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::clock::SimClock;
 use crate::journal::disk::{FileDisk, Name};
 use crate::journal::{Refused, SnapshotPlan};
 
@@ -296,7 +297,7 @@ fn one_write_and_then_nothing_is_synced_under_everysec() {
     };
     let mut store = Store::open_with(Arc::new(disk.clone()), options).unwrap();
     assert!(store.turns(1));
-    assert!(!store.journal.holds_writes());
+    assert!(!store.journal.must_wait(1, true));
     for _ in 0..5000 {
         if store.journal.synced() == 1 {
             break;
@@ -312,19 +313,23 @@ fn one_write_and_then_nothing_is_synced_under_everysec() {
 fn a_stalled_disk_holds_replies_and_then_refuses_writes() {
     let disk = SimDisk::new();
     // Nobody syncs: the disk stalls.
+    let clock = SimClock::new(Time(1_700_000_000_000));
     let options = Options {
-        hold_after_ms: 30,
-        refuse_after_ms: 60,
+        clock: clock.source(),
         ..options(Fsync::EverySec)
     };
     let mut store = Store::open_with(Arc::new(disk), options).unwrap();
     assert!(store.turns(1));
-    std::thread::sleep(Duration::from_millis(31));
-    assert!(store.journal.holds_writes() && !store.journal.holds_reads());
-    std::thread::sleep(Duration::from_millis(31));
+    clock.pass_us(999_999);
+    assert!(!store.journal.must_wait(1, true));
+    clock.pass_us(1);
+    assert!(store.journal.must_wait(1, true) && !store.journal.must_wait(1, false));
+    clock.pass_us(3_999_999);
+    store.journal.release(store.journal.reserve(1).unwrap());
+    clock.pass_us(1);
     assert_eq!(store.journal.reserve(1).unwrap_err(), Refused::Stalled);
     store.journal.sync_now().unwrap();
-    assert!(!store.journal.holds_writes());
+    assert!(!store.journal.must_wait(1, true));
     assert!(store.turns(1));
 }
 
