@@ -23,7 +23,7 @@ use crate::journal::{self, Journal, Refused, Room};
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
 use crate::types::{KeyRules, TypeTable};
-pub use replay::{OpenError, Watch};
+pub use replay::{OpenError, Watch, read_state};
 pub use upkeep::TypesError;
 
 /// The store, its journal and the rules that the operator set.

@@ -11,7 +11,9 @@ use super::{Engine, Settings, TypesError};
 use crate::clock::{Clock, Time};
 use crate::command::Change;
 use crate::journal::disk::Disk;
-use crate::journal::{Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError};
+use crate::journal::{
+    self, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError,
+};
 use crate::key::Key;
 use crate::store::Store;
 use crate::store::locks::{ShardSet, WriteSet};
@@ -39,8 +41,8 @@ pub type Watch<'p> = dyn FnMut(&Progress) -> ControlFlow<()> + 'p;
 /// Hands recovered records to the store, under all its locks.
 struct Rebuild<'s, 'p> {
     shards: WriteSet<'s>,
-    /// The configured types, which must fit what was found.
-    types: &'p TypeTable,
+    /// The configured types, which must fit what was found; without them anything does.
+    types: Option<&'p TypeTable>,
     /// Why the state is refused, if it is.
     refused: Option<OpenError>,
     /// The time of the start or of the newest record, whichever is later.
@@ -67,8 +69,11 @@ impl Replay for Rebuild<'_, '_> {
     }
 
     fn complete(&mut self) -> Result<(), ReplayError> {
+        let Some(types) = self.types else {
+            return Ok(());
+        };
         let found = self.shards.types().map(Arc::clone).unwrap_or_default();
-        check_types(&self.shards, &found, self.types, self.now).map_err(|error| {
+        check_types(&self.shards, &found, types, self.now).map_err(|error| {
             let text = error.to_string();
             self.refused = Some(error.into());
             ReplayError(text)
@@ -100,7 +105,7 @@ impl Engine {
             let shards = store.write_set(ShardSet::ALL);
             let mut rebuild = Rebuild {
                 shards,
-                types,
+                types: Some(types),
                 refused: None,
                 now: options.now,
                 watch,
@@ -122,5 +127,25 @@ impl Engine {
         };
         engine.declare_types(types)?;
         Ok((engine, recovered))
+    }
+}
+
+/// The state that a start would make of `disk`, by the same reading and the same decisions;
+/// nothing is changed.
+pub fn read_state(disk: &dyn Disk, watch: &mut Watch<'_>) -> Result<(Store, Recovered), OpenError> {
+    let store = Store::default();
+    let (verified, refused) = {
+        let mut rebuild = Rebuild {
+            shards: store.write_set(ShardSet::ALL),
+            types: None,
+            refused: None,
+            now: Time(0),
+            watch,
+        };
+        (journal::verify(disk, &mut rebuild), rebuild.refused)
+    };
+    match refused {
+        Some(refused) => Err(refused),
+        None => Ok((store, verified?)),
     }
 }

@@ -115,6 +115,14 @@ impl Name {
         Self::parse(stem).is_some()
     }
 
+    /// True if `name` is that of a torn tail.
+    pub fn is_torn(name: &str) -> bool {
+        let Some((stem, seq)) = name.split_once(".torn-") else {
+            return false;
+        };
+        Self::parse(stem).is_some() && seq.parse::<u64>().is_ok()
+    }
+
     /// The name under which a torn tail is kept that begins before record `seq`.
     pub fn torn(self, seq: u64) -> String {
         format!("{self}.torn-{seq}")
@@ -157,6 +165,89 @@ pub enum DiskError {
         /// What the system said.
         source: io::Error,
     },
+    /// The directory cannot be opened or locked to be read.
+    #[error("cannot read {path}: {source}; check the path and the permissions")]
+    Unreadable {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A directory of the file system that is only looked at: nothing in it is made or changed. As long
+/// as this lives no daemon owns the directory; several may look at it at the same time.
+#[derive(Debug)]
+pub struct ReadOnlyDisk {
+    path: PathBuf,
+    /// The locks are released when they are closed.
+    _held: Vec<File>,
+}
+
+impl ReadOnlyDisk {
+    /// Takes the locks of a directory that is there, shared; a `LOCK` that is missing stays so.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let failed = |source| DiskError::Unreadable {
+            path: path.display().to_string(),
+            source,
+        };
+        let mut held = vec![File::open(path).map_err(failed)?];
+        match File::open(path.join(Name::Lock.to_string())) {
+            Ok(lock) => held.push(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        for file in &held {
+            match file.try_lock_shared() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DiskError::Locked {
+                        path: path.display().to_string(),
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            _held: held,
+        })
+    }
+}
+
+impl Disk for ReadOnlyDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        list(&self.path)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        // Writing to it is refused by the system.
+        Ok(Box::new(RealFile(File::open(self.path.join(name))?)))
+    }
+
+    fn create_new(&self, _: &str) -> io::Result<Box<dyn DiskFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
+        identity(&self.path.join(name))
+    }
 }
 
 /// A directory of the file system, owned by this process as long as this lives.
@@ -218,13 +309,7 @@ fn options() -> OpenOptions {
 
 impl Disk for FileDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            // A name that is not UTF-8 is not one of ours.
-            names.extend(entry?.file_name().into_string().ok());
-        }
-        names.sort_unstable();
-        Ok(names)
+        list(&self.path)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -253,11 +338,25 @@ impl Disk for FileDisk {
     }
 
     fn identity(&self, name: &str) -> io::Result<Option<Identity>> {
-        match std::fs::symlink_metadata(self.path.join(name)) {
-            Ok(metadata) => Ok(Some(identity_of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        identity(&self.path.join(name))
+    }
+}
+
+fn list(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        // A name that is not UTF-8 is not one of ours.
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn identity(path: &Path) -> io::Result<Option<Identity>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(identity_of(&metadata))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -369,6 +468,7 @@ mod tests {
             assert!(Name::is_temporary(&name.temporary()));
             assert_eq!(Name::parse(&name.torn(7)), None);
             assert!(!Name::is_temporary(&name.torn(7)));
+            assert!(Name::is_torn(&name.torn(7)) && !Name::is_torn(&name.torn_temporary(7)));
             assert!(Name::is_temporary(&name.torn_temporary(7)));
         }
         assert_eq!(Name::Segment(1).to_string(), "journal-0000000001");
@@ -398,6 +498,31 @@ mod tests {
         FileDisk::open(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().mode() & 0o777;
         assert_eq!(mode, 0o700);
+    }
+
+    #[test]
+    fn a_reader_keeps_an_owner_out_and_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let owner = FileDisk::open(directory.path()).unwrap();
+        owner.create_new("a").unwrap();
+        let locked = ReadOnlyDisk::open(directory.path()).map(drop);
+        assert!(matches!(locked, Err(DiskError::Locked { .. })));
+        drop(owner);
+        let reader = ReadOnlyDisk::open(directory.path()).unwrap();
+        let other = ReadOnlyDisk::open(directory.path()).unwrap();
+        let refused = FileDisk::open(directory.path()).map(drop);
+        assert!(matches!(refused, Err(DiskError::Locked { .. })));
+        let file = reader.open("a").unwrap();
+        assert!(file.write_all_at(0, &mut [IoSlice::new(b"x")]).is_err());
+        assert!(file.truncate(0).is_err());
+        assert!(reader.create_new("b").is_err());
+        assert!(reader.rename("a", "b").is_err());
+        assert!(reader.remove("a").is_err());
+        assert_eq!(reader.list().unwrap(), ["LOCK", "a"]);
+        drop((reader, other));
+        std::fs::remove_file(directory.path().join("LOCK")).unwrap();
+        ReadOnlyDisk::open(directory.path()).unwrap();
+        assert!(!directory.path().join("LOCK").exists());
     }
 
     #[test]

@@ -25,11 +25,14 @@
 //! decision between a torn tail and damage.
 
 mod buffer;
+mod create;
 mod decode;
 pub mod disk;
 mod encode;
 mod found;
+pub mod inspect;
 mod load;
+mod lossy;
 mod pace;
 pub mod record;
 mod recover;
@@ -49,8 +52,10 @@ pub use crate::config::Fsync;
 use crate::key::Key;
 use crate::value::Entry;
 
+pub use create::NewStore;
 pub use decode::Record;
 pub use load::{Batch, Loaded, Progress, Taken};
+pub use recover::verify;
 pub use snapshot::{SnapshotPlan, SnapshotWriter};
 pub use writer::{Journal, Waker, room_bytes};
 

@@ -9,18 +9,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::create::NewStore;
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
 use super::load::{Batch, Feed, load};
-use super::pace::Pace;
-use super::record::{BatchHeader, FileHeader, FileKind, LogId, VERSION};
+use super::record::BatchHeader;
 use super::repair::{edit, go_on};
 use super::scan::{BatchReader, Step};
-use super::segment::{NewSegment, failed, write_store};
-use super::snapshot::SnapshotFile;
-use super::{Journal, JournalError, Options, Recovered, Replay, encode};
-use crate::clock::{Tick, Time};
-use crate::command::change::Change;
+use super::segment::failed;
+use super::{Journal, JournalError, Options, Recovered, Replay};
+use crate::clock::Tick;
 
 /// What is known of the end of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +91,52 @@ pub(super) fn open(
     let created = found.is_new();
     if created {
         found.remove_all(&*disk)?;
-        begin_store(&*disk, options.now)?;
+        NewStore::begin(&*disk, 1, options.now)?.finish()?;
         found = Found::read(&*disk)?;
     }
+    let read = read(&found, &options, sink)?;
+    let mut recovered = Recovered {
+        created,
+        ..read.recovered
+    };
+    edit(&*disk, &found, read.last, &read.end, &mut recovered)?;
+    let files = (read.snapshot, read.last);
+    let journal = go_on(disk, options, &found, files, &read.end, &recovered)?;
+    recovered.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((journal, recovered))
+}
+
+/// Reads what the directory holds into `sink` and decides as a start does, and changes nothing:
+/// a torn tail that a start would put aside is only counted.
+pub fn verify(disk: &dyn Disk, sink: &mut dyn Replay) -> Result<Recovered, JournalError> {
+    let started = Tick::now();
+    let found = Found::read(disk)?;
+    if found.is_new() {
+        let missing = "a store (a snapshot and its journal files)".to_owned();
+        return Err(JournalError::Missing { missing });
+    }
+    let Read {
+        end, mut recovered, ..
+    } = read(&found, &Options::default(), sink)?;
+    recovered.torn_bytes = end.torn_end - end.end;
+    recovered.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(recovered)
+}
+
+/// What was read, and from what.
+struct Read<'f> {
+    snapshot: &'f Opened,
+    last: &'f Opened,
+    end: Scanned,
+    recovered: Recovered,
+}
+
+/// The reading and deciding, without any edit.
+fn read<'f>(
+    found: &'f Found,
+    options: &Options,
+    sink: &mut dyn Replay,
+) -> Result<Read<'f>, JournalError> {
     let (snapshot, rest) = found.choose()?;
     let total = snapshot.len + rest.iter().map(|segment| segment.len).sum::<u64>();
     let read = |feed: &mut Feed<'_>| {
@@ -107,11 +148,10 @@ pub(super) fn open(
     sink.complete().map_err(JournalError::Rejected)?;
     tracing::info!("{}: {} entries", snapshot.name, taken.entries);
     tracing::info!("{} segments: {} records", rest.len(), taken.records);
-    let mut recovered = Recovered {
+    let recovered = Recovered {
         entries: taken.entries,
         records: taken.records,
         bytes: progress.done_bytes,
-        created,
         snapshot: snapshot.header.number,
         generation: snapshot.header.generation,
         newest_time: snapshot.header.time.max(options.now).max(taken.newest_time),
@@ -122,51 +162,12 @@ pub(super) fn open(
             missing: Name::Segment(snapshot.header.number).to_string(),
         });
     };
-    edit(&*disk, &found, last, &end, &mut recovered)?;
-    let journal = go_on(disk, options, &found, (snapshot, last), &end, &recovered)?;
-    recovered.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok((journal, recovered))
-}
-
-/// Makes the files of an empty store: the segment, then the snapshot, then `STORE`.
-fn begin_store(disk: &dyn Disk, now: Time) -> Result<(), JournalError> {
-    let header = FileHeader {
-        kind: FileKind::Segment,
-        version: VERSION,
-        log_id: new_log_id()?,
-        generation: 1,
-        number: 1,
-        base_seq: 1,
-        time: now,
-        chain: 0,
-        fresh: true,
-    };
-    NewSegment::create(disk, header, 0, 0)?.publish(disk)?;
-    let header = FileHeader {
-        kind: FileKind::Snapshot,
-        fresh: false,
-        ..header
-    };
-    let mut snapshot = SnapshotFile::create(disk, header, Pace::new(0, 0))?;
-    snapshot.begin(1, now);
-    let types = Change::Types(Arc::default());
-    snapshot.put(|payload| encode::put_change(payload, now, now, &types, None));
-    snapshot.complete()?;
-    snapshot.publish(disk)?;
-    write_store(disk, &header)
-}
-
-fn new_log_id() -> Result<LogId, JournalError> {
-    let mut id = LogId::default();
-    let filled = rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| failed("draw", "the log id")(error.into()))?;
-    if filled == id.len() {
-        Ok(id)
-    } else {
-        Err(failed("draw", "the log id")(
-            std::io::ErrorKind::UnexpectedEof.into(),
-        ))
-    }
+    Ok(Read {
+        snapshot,
+        last,
+        end,
+        recovered,
+    })
 }
 
 fn read_snapshot(snapshot: &Opened, feed: &mut Feed<'_>) -> Result<(), JournalError> {

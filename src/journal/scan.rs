@@ -189,6 +189,18 @@ impl<'a> BatchReader<'a> {
         Ok(Step::Batch(header))
     }
 
+    /// Goes on with the batch of this header at `offset`, whatever is before it.
+    pub(super) fn resume(&mut self, offset: u64, header: &BatchHeader) {
+        self.offset = offset;
+        self.prev_crc = header.prev_crc;
+        self.next_seq = header.first_seq;
+    }
+
+    /// Takes the next sequence number as not known.
+    pub(super) fn forget_seq(&mut self) {
+        self.next_seq = 0;
+    }
+
     /// What the rest of the file, from the first damage on, attests.
     pub(super) fn attested(&self) -> io::Result<Attested> {
         attested(self.file, self.seed, self.offset, self.len)
@@ -231,15 +243,20 @@ fn for_each_chunk(
     Ok(())
 }
 
-/// The position of the last byte that is not zero.
+/// The position of the last byte that is not zero, looked for from the end.
 fn last_byte(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<Option<u64>> {
-    let mut last = None;
-    for_each_chunk(file, from, to, 0, |at, chunk| {
+    let mut chunk = Vec::new();
+    let mut end = to;
+    while end > from {
+        let begin = end.saturating_sub(CHUNK_BYTES as u64).max(from);
+        chunk.resize(usize::try_from(end - begin).unwrap_or(usize::MAX), 0);
+        file.read_exact_at(begin, &mut chunk)?;
         if let Some(position) = chunk.iter().rposition(|byte| *byte != 0) {
-            last = Some(at + position as u64);
+            return Ok(Some(begin + position as u64));
         }
-    })?;
-    Ok(last)
+        end = begin;
+    }
+    Ok(None)
 }
 
 fn attested(file: &dyn DiskFile, seed: u32, from: u64, to: u64) -> io::Result<Attested> {

@@ -28,7 +28,7 @@ use crate::types::TypeTable;
 use crate::value::Entry;
 
 /// Entries are written in batches of about this size.
-const BATCH_BYTES: usize = 1 << 20;
+pub(super) const BATCH_BYTES: usize = 1 << 20;
 
 /// A snapshot file: header, batches, End. Knows nothing of the journal.
 pub(super) struct SnapshotFile {
@@ -83,12 +83,12 @@ impl SnapshotFile {
     }
 
     /// The bytes of the records that are still in memory.
-    fn waiting_bytes(&self) -> usize {
+    pub(super) fn waiting_bytes(&self) -> usize {
         self.payload.len()
     }
 
     /// Writes the records that are still in memory.
-    fn write_records(&mut self) -> Result<(), JournalError> {
+    pub(super) fn write_records(&mut self) -> Result<(), JournalError> {
         if self.in_payload > 0 {
             self.write_batch(BatchKind::Snapshot)?;
         }
