@@ -15,7 +15,9 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::format_collect,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "a measurement that cannot go on says so and stops"
 )]
 
@@ -38,7 +40,7 @@ const FAN_OUTS_PER_S: u64 = 500;
 /// A window without a snapshot.
 const QUIET: Duration = Duration::from_secs(4);
 /// A snapshot that takes longer is given up.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_mins(2);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
@@ -312,7 +314,7 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     let before = Server::memory(pid);
     let peak = Arc::new(AtomicU64::new(before));
     let (sampled, ended) = (Arc::clone(&peak), Arc::clone(&stop));
-    let sampler = std::thread::spawn(move || {
+    let watcher = std::thread::spawn(move || {
         while !ended.load(Relaxed) {
             sampled.fetch_max(Server::memory(pid), Relaxed);
             std::thread::sleep(Duration::from_millis(50));
@@ -326,9 +328,11 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     }
     let took = begun.elapsed();
     stop.store(true, Relaxed);
-    let latencies = threads.into_iter().flat_map(|thread| thread.join().unwrap());
+    let latencies = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap());
     let mut latencies: Vec<u32> = latencies.collect();
-    sampler.join().unwrap();
+    watcher.join().unwrap();
     latencies.sort_unstable();
     let at = |share: f64| f64::from(latencies[(latencies.len() as f64 * share) as usize]) / 1000.0;
     Window {
@@ -377,7 +381,10 @@ fn report(work: Work, quiet: &[Window], busy: &[Window], holds: &[u64]) {
     let ratio = of(busy, |window| window.p999) / of(quiet, |window| window.p999);
     println!("| ratio | | | | | {ratio:.2} | |");
     if let Some(max) = holds.iter().max() {
-        println!("\nlongest hold of a lock: {max} us (worst of {} windows)\n", holds.len());
+        println!(
+            "\nlongest hold of a lock: {max} us (worst of {} windows)\n",
+            holds.len()
+        );
     }
 }
 
@@ -399,7 +406,10 @@ fn main() {
     };
     let mut server: Option<Server> = None;
     for work in works {
-        if server.as_ref().is_none_or(|server| server.ours != work.is_ours()) {
+        if server
+            .as_ref()
+            .is_none_or(|server| server.ours != work.is_ours())
+        {
             drop(server.take());
             let started = Server::start(work.is_ours());
             started.load(counters);

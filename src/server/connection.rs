@@ -17,7 +17,7 @@ use super::output::Output;
 use super::session::{Flow, Session};
 use super::shared::Client;
 use super::socket::{Reader, Writer};
-use super::upkeep::Order;
+use super::upkeep::{Asked, Order};
 use super::worker::Worker;
 use crate::limits::BUFFER_BYTES_KEPT;
 use crate::protocol::memcached::encode;
@@ -287,7 +287,12 @@ impl Task {
                 }
                 Flow::Reopen => {
                     self.connection.idle().await;
-                    self.reopen().await;
+                    self.ask_upkeep("reopen", Order::Reload).await;
+                    self.advance_rest()
+                }
+                Flow::Snapshot => {
+                    self.connection.idle().await;
+                    self.ask_upkeep("snapshot", Order::Snapshot).await;
                     self.advance_rest()
                 }
                 Flow::Terminate => {
@@ -362,11 +367,11 @@ impl Task {
         self.worker.enqueue(&self.connection);
     }
 
-    /// As HUP; the answer comes when the new files are verified.
-    async fn reopen(&self) {
-        tracing::info!(client = %self.connection.client.peer.name, "reopen: reloading");
+    /// Gives the upkeep thread an order; the answer comes when it is carried out.
+    async fn ask_upkeep(&self, verb: &str, order: fn(Option<Asked>) -> Order) {
+        tracing::info!(client = %self.connection.client.peer.name, "{verb}: a client asks");
         let (done, result) = oneshot::channel();
-        let ordered = self.worker.shared().order(Order::Reload(Some(done)));
+        let ordered = self.worker.shared().order(order(Some(done)));
         let result = if ordered { result.await.ok() } else { None };
         self.answer(|out| match result {
             Some(Ok(())) => out.extend_from_slice(b"OK\r\n"),

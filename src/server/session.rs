@@ -53,6 +53,8 @@ pub enum Flow {
     Close,
     /// As HUP; answer, then go on with the rest of the input.
     Reopen,
+    /// Write a snapshot; answer, then go on with the rest of the input.
+    Snapshot,
     /// As TERM; answer.
     Terminate,
 }
@@ -280,6 +282,7 @@ impl Session {
             Admin::Verbosity => bytes.extend_from_slice(b"OK\r\n"),
             Admin::Quit => return Flow::Close,
             Admin::Reopen => return Flow::Reopen,
+            Admin::Snapshot => return Flow::Snapshot,
             Admin::Terminate => {
                 if let Some(refusal) = shared.forbids_term(&self.peer) {
                     return self.refuse(shared, tally, &refusal, noreply, out);

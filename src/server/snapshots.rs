@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::shared::Shared;
-use super::upkeep::Order;
+use super::upkeep::{Incomplete, Order};
 use crate::clock::Tick;
 use crate::journal::JournalError;
 
@@ -16,7 +16,7 @@ use crate::journal::JournalError;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Hears whether the snapshot is complete.
-pub type Asker = Box<dyn FnOnce(bool) + Send>;
+pub type Asker = Box<dyn FnOnce(Result<(), Incomplete>) + Send>;
 
 /// The snapshots of a server.
 pub struct Snapshots {
@@ -123,7 +123,7 @@ impl Snapshots {
                     duration_ms = running.begun.elapsed().as_millis(),
                     "snapshot complete"
                 );
-                answer(running.askers, true);
+                answer(running.askers, Ok(()));
             }
             Err(error) => self.failed(&error, running.askers),
         }
@@ -136,7 +136,7 @@ impl Snapshots {
             .map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
         self.retry = Some((Tick::now(), wait));
         tracing::error!(%error, retry_in_ms = wait.as_millis(), "snapshot failed");
-        answer(askers, false);
+        answer(askers, Err(Incomplete::Data));
     }
 
     /// Waits for the one that is being written, which has been told to give up.
@@ -147,8 +147,8 @@ impl Snapshots {
     }
 }
 
-fn answer(askers: Vec<Asker>, complete: bool) {
+fn answer(askers: Vec<Asker>, result: Result<(), Incomplete>) {
     for asker in askers {
-        asker(complete);
+        asker(result);
     }
 }

@@ -27,17 +27,19 @@ pub enum Incomplete {
     #[error("the log file cannot be opened: see the log")]
     Log,
     /// The data files.
-    #[error("the new data files could not be written: see the log")]
+    #[error("the data files could not be written: see the log")]
     Data,
 }
 
-/// Hears how a reload went.
+/// Hears how a reload or a snapshot went.
 pub type Asked = oneshot::Sender<Result<(), Incomplete>>;
 
 /// What the upkeep thread is told.
 pub enum Order {
     /// As HUP; whoever asked hears how it went.
     Reload(Option<Asked>),
+    /// Write a snapshot; whoever asked hears how it went.
+    Snapshot(Option<Asked>),
     /// The snapshot that was being written is complete or has failed.
     SnapshotEnded(Result<(), JournalError>),
     /// As TERM.
@@ -96,6 +98,7 @@ impl Upkeep {
             self.look_after();
             match self.orders.recv_timeout(PERIOD) {
                 Ok(Order::Reload(asked)) => self.reload_for(asked),
+                Ok(Order::Snapshot(asked)) => self.snapshot_for(asked),
                 Ok(Order::SnapshotEnded(result)) => self.snapshots.ended(result),
                 Ok(Order::Terminate) => self.terminate.notify_one(),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
@@ -126,7 +129,9 @@ impl Upkeep {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Reload(asked) => askers.push(asked),
-                Order::SnapshotEnded(_) | Order::Terminate | Order::Stop => later.push(order),
+                Order::Snapshot(_) | Order::SnapshotEnded(_) | Order::Terminate | Order::Stop => {
+                    later.push(order);
+                }
             }
         }
         systemd::reloading();
@@ -137,14 +142,7 @@ impl Upkeep {
         };
         let reopened = self.reload();
         if self.needs_files() {
-            let ended = move |complete: bool| {
-                let stored = if complete {
-                    Ok(())
-                } else {
-                    Err(Incomplete::Data)
-                };
-                reload.end(reopened.and(stored));
-            };
+            let ended = move |stored| reload.end(reopened.and(stored));
             self.snapshots.ask(Box::new(ended));
         } else {
             reload.end(reopened);
@@ -152,6 +150,16 @@ impl Upkeep {
         for order in later {
             self.shared.order(order);
         }
+    }
+
+    fn snapshot_for(&mut self, asked: Option<Asked>) {
+        let ended = move |stored| {
+            if let Some(asked) = asked {
+                // Whoever asked may have gone.
+                let _ = asked.send(stored);
+            }
+        };
+        self.snapshots.ask(Box::new(ended));
     }
 
     /// HUP: the configuration and the log file. A configuration that is refused leaves the

@@ -66,6 +66,8 @@ pub enum Admin<'a> {
     Quit,
     /// `reopen`: as HUP.
     Reopen,
+    /// `snapshot`
+    Snapshot,
     /// `term`, `shutdown`: as TERM.
     Terminate,
 }

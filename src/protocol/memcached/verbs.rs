@@ -196,6 +196,17 @@ pub static VERBS: &[Verb] = &[
         },
     ),
     verb(
+        "snapshot",
+        "snapshot",
+        "Write a snapshot; `OK` when it has been read back.",
+        |mut words, _| {
+            words
+                .end()
+                .map_err(Failure::from)
+                .and_then(|()| admin(Admin::Snapshot))
+        },
+    ),
+    verb(
         "term",
         "term",
         "As TERM: stop gracefully.",

@@ -112,7 +112,7 @@ impl MemoryWire {
             match flow {
                 Flow::Read | Flow::Later => {}
                 Flow::Close => self.closed = true,
-                Flow::Reopen => {
+                Flow::Reopen | Flow::Snapshot => {
                     let moved = engine.journal().files_moved();
                     engine.snapshot(moved).unwrap();
                     self.replies.extend(b"OK\r\n");
