@@ -1,10 +1,11 @@
 #!/bin/bash
 # Installs the memcached clients that the tests use, from Debian's packages, what compiles and
-# runs them, and what watches the daemon (systemd-analyze, strace). Needs root or sudo; does
+# runs them, and what watches the daemon (systemd-analyze, strace, faketime). Needs root or sudo; does
 # nothing when all of them are there.
 set -euo pipefail
-packages=(memcached libmemcached-tools libmemcached-dev gcc libc6-dev python3
-    python3-pylibmc python3-pymemcache python3-memcache perl libcache-memcached-perl systemd strace)
+packages=(memcached libmemcached-tools libmemcached-dev gcc g++ libc6-dev python3
+    python3-pylibmc python3-pymemcache python3-memcache perl libcache-memcached-perl systemd strace
+    faketime)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||

@@ -30,6 +30,8 @@ mod decode;
 pub mod disk;
 mod encode;
 mod found;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod inspect;
 mod load;
 mod lossy;

@@ -162,7 +162,7 @@ fn state(dir: &Path) -> String {
     for (name, bytes) in contents(dir) {
         disk.put(&name, &bytes);
     }
-    let server = MemoryServer::start(&config(), disk);
+    let server = MemoryServer::start(&config().text(), disk);
     let mut wire = server.connect();
     let engine = server.engine();
     let store = engine.store();

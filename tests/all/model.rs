@@ -86,7 +86,7 @@ fn question() -> String {
 fn a_start_gives_the_state_that_the_killed_server_showed() {
     let seed = Random::seed("model");
     let rounds = setting("STORAGE_SERVER_MODEL_ROUNDS", 300);
-    let config = Config::standard();
+    let config = Config::standard().text();
     let question = question();
     for round in 0..rounds {
         let mut random = Random::new(seed + round);
@@ -117,7 +117,7 @@ fn a_start_gives_the_state_that_the_killed_server_showed() {
 #[test]
 fn damaged_requests_never_panic_and_never_change_anything_else() {
     let seed = Random::seed("mutated requests");
-    let config = Config::standard();
+    let config = Config::standard().text();
     let server = MemoryServer::start(&config, SimDisk::new());
     let mut random = Random::new(seed);
     server.connect().ask(b"set witness 5 0 7\r\nwitness\r\n");

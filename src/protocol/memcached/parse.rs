@@ -166,19 +166,22 @@ impl Parser {
         // The line is not scanned again; each block to come takes its length and a line end.
         self.scanned = start - 1;
         let mut at = start;
+        let mut to_come: u64 = lengths.iter().map(|length| length + 1).sum();
         for (number, (put, length)) in puts.iter_mut().zip(&lengths).enumerate() {
+            // Nothing is said about a block before all of them can have come: a reply that came
+            // earlier if the input was cut in another way would tell how it was cut.
+            self.needed = at.saturating_add(usize::try_from(to_come).unwrap_or(usize::MAX));
+            if input.len() < self.needed {
+                return (0, Step::Incomplete);
+            }
+            to_come -= length + 1;
             let body_len = usize::try_from(*length).unwrap_or(usize::MAX);
             let rest = input.get(at..).unwrap_or_default();
             let (body, after) = rest.split_at_checked(body_len).unwrap_or((rest, &[]));
             let line_end = match after {
                 [b'\n', ..] => 1,
                 [b'\r', b'\n', ..] => 2,
-                [] | [b'\r'] => {
-                    let to_come: u64 = lengths.iter().skip(number).map(|length| length + 1).sum();
-                    let to_come = usize::try_from(to_come).unwrap_or(usize::MAX);
-                    self.needed = at.saturating_add(to_come);
-                    return (0, Step::Incomplete);
-                }
+                [] | [b'\r'] => return (0, Step::Incomplete),
                 [..] => {
                     self.skip_line = true;
                     self.skip = lengths.iter().skip(number + 1).rev().copied().collect();

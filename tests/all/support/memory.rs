@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 
-use storage_server::config;
-use storage_server::engine::Engine;
+use storage_server::config::Config;
+use storage_server::engine::{Engine, OpenError};
 use storage_server::journal::disk::Disk;
 use storage_server::journal::sim::SimDisk;
 use storage_server::journal::{Fsync, Options};
@@ -14,7 +14,6 @@ use storage_server::server::shared::{Shared, settings};
 use storage_server::server::upkeep::Order;
 use storage_server::stats::Tally;
 
-use super::daemon::Config;
 use super::wire::{Received, Wire};
 
 /// A server in memory.
@@ -26,26 +25,33 @@ pub(crate) struct MemoryServer {
 }
 
 impl MemoryServer {
-    /// A server on `disk`, which may hold what an earlier one left.
-    pub(crate) fn start(config: &Config, disk: SimDisk) -> Self {
-        let config = config::Config::parse(&config.text(), "config.ini").unwrap();
+    /// A server on `disk`, which may hold what an earlier one left; `config` is the text of its
+    /// config.ini.
+    pub(crate) fn start(config: &str, disk: SimDisk) -> Self {
+        Self::open(config, disk).unwrap()
+    }
+
+    /// As [`Self::start`], on a disk that may be refused.
+    pub(crate) fn open(config: &str, disk: SimDisk) -> Result<Self, OpenError> {
+        let config = Config::parse(config, "config.ini").unwrap();
         let options = Options {
             background: false,
             fsync: Fsync::Never,
+            // Memory: there is no need to take much of it ahead.
+            allocate_bytes: 16 << 10,
             ..Options::default()
         };
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
-        let opened = Engine::open(on, options, settings(&config), &config.types, &mut |_| {
+        let (engine, _) = Engine::open(on, options, settings(&config), &config.types, &mut |_| {
             std::ops::ControlFlow::Continue(())
-        });
-        let (engine, _) = opened.unwrap();
+        })?;
         let (orders, inbox) = mpsc::channel();
         let shared = Arc::new(Shared::new(engine, Arc::new(config), 1, orders, false));
-        Self {
+        Ok(Self {
             disk,
             shared,
             _orders: inbox,
-        }
+        })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
