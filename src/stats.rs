@@ -86,6 +86,10 @@ metrics! {
     NoreplyErrors,
     /// Connections closed because another protocol was spoken.
     ErrorsForeign,
+    /// Values that had to be read from their files.
+    ColdReads,
+    /// Values that could not be read from their files.
+    ColdReadErrors,
     /// The time from reading requests to sending their replies, summed over requests, in ns.
     ServiceNs,
 }

@@ -84,7 +84,10 @@ impl<'a> Arith<'a> {
         else {
             return Ok(Outcome::keep(Reply::NotFound));
         };
-        let from = number_of(blob.value()).ok_or(Refusal::NonNumeric)?;
+        let bytes = blob
+            .bytes()
+            .ok_or(Refusal::Internal("a named value is not in memory"))?;
+        let from = number_of(bytes).ok_or(Refusal::NonNumeric)?;
         let step = if self.decr {
             self.delta.reversed()
         } else {

@@ -206,7 +206,7 @@ impl<'a> Put<'a> {
         else {
             return Ok(Outcome::keep(Reply::NotStored));
         };
-        if blob.value().len() + bytes.len() > ctx.value_bytes_max {
+        if blob.len() + bytes.len() > ctx.value_bytes_max {
             return Err(Refusal::TooLarge);
         }
         ctx.may_grow()?;

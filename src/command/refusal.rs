@@ -66,6 +66,17 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// The value is not in memory and its file does not give it.
+    #[error(
+        "the value of {key} cannot be read: {why}; restore it with salvage or from a backup, or \
+         set it again"
+    )]
+    Unreadable {
+        /// Its entry.
+        key: TypedKey,
+        /// What happened.
+        why: String,
+    },
     /// The memory limit is reached.
     #[error("out of memory storing object")]
     OutOfMemory,
@@ -122,6 +133,7 @@ impl Refusal {
             | Self::TargetNotCounter(_) => Fault::Client,
             Self::TooLarge
             | Self::TooManyMembers { .. }
+            | Self::Unreadable { .. }
             | Self::OutOfMemory
             | Self::DiskFull
             | Self::StorageFailed
@@ -142,6 +154,7 @@ impl Refusal {
             Self::NonNumeric => "incr or decr of a value that is no number",
             Self::NoTarget | Self::TargetNotCounter(_) => "a wrong target type",
             Self::TooLarge | Self::TooManyMembers { .. } => "too large",
+            Self::Unreadable { .. } => "a value cannot be read from its file",
             Self::OutOfMemory => "memory_limit is reached",
             Self::DiskFull => "out of disk space: writes resume when there is room",
             Self::StorageFailed => "a write or a sync failed: writes resume after a snapshot",

@@ -311,6 +311,21 @@ pub const KEYS: &[KeyRow] = &[
         ],
     },
     KeyRow {
+        key: "data.cache_memory",
+        default: "\"64m\"",
+        form: Form::Bytes {
+            min: 0,
+            max: limits::MEMORY_LIMIT_MAX,
+            set: |config, value| config.cache_memory = value,
+            get: |config| config.cache_memory,
+        },
+        applies: Applies::AtRestart,
+        doc: &[
+            "The most memory, beside memory_limit, for values of types with keep_in_memory that",
+            "were read from the data files: what is read often stays.",
+        ],
+    },
+    KeyRow {
         key: "data.compact_min",
         default: "\"256m\"",
         form: Form::Bytes {

@@ -74,6 +74,8 @@ pub struct Config {
     pub compact_ratio: u64,
     /// How many bytes a second a snapshot is written with; 0 is as fast as it goes.
     pub snapshot_rate: u64,
+    /// The most memory for values that were read from the data files.
+    pub cache_memory: u64,
     /// The declared types and the built-in ones.
     pub types: TypeTable,
 }
@@ -106,6 +108,7 @@ impl Default for Config {
             compact_min: 256 << 20,
             compact_ratio: 1,
             snapshot_rate: 64 << 20,
+            cache_memory: 64 << 20,
             types: TypeTable::default(),
         }
     }

@@ -111,12 +111,12 @@ fn errors_name_the_place_the_key_and_the_remedy() {
         (
             "[data]\nfysnc = \"always\"",
             "2:1: unknown key \"fysnc\" in [data]: did you mean \"fsync\"? \
-             known keys: dir, fsync, compact_min, compact_ratio, snapshot_rate",
+             known keys: dir, fsync, cache_memory, compact_min, compact_ratio, snapshot_rate",
         ),
         (
             "[data]\nlevel = \"info\"",
             "2:1: unknown key \"level\" in [data]: it goes in [log]; \
-             known keys: dir, fsync, compact_min, compact_ratio, snapshot_rate",
+             known keys: dir, fsync, cache_memory, compact_min, compact_ratio, snapshot_rate",
         ),
         (
             "[sever]\n",

@@ -1,18 +1,20 @@
 //! Edits of single entries, and of several at once.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::{Answer, Engine, Turn, room_bytes};
+use super::{Answer, Engine, Halt, Turn, room_bytes};
 use crate::clock::{Expiry, Time};
 use crate::command::put::Body;
 use crate::command::{
     Arith, Change, Context, Exptime, Fetch, Holds, Outcome, Place, Put, Refusal, Reply, View,
-    fetch, remove,
+    ViewValue, fetch, remove,
 };
 use crate::journal::Room;
-use crate::key::Key;
+use crate::key::{Key, TypedKey};
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::Kind;
+use crate::value::{self, Content};
 
 impl Engine {
     /// Decides about one entry and carries the decision out.
@@ -23,7 +25,7 @@ impl Engine {
         bytes: u64,
         prepare: impl Fn(Place<'a>) -> P,
         decide: impl Fn(Place<'a>, P, Option<View<'_>>, &Context) -> Result<Outcome<'a>, Refusal>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, Halt> {
         loop {
             let place = turn.place(raw)?;
             let prepared = prepare(place);
@@ -37,14 +39,25 @@ impl Engine {
                 continue;
             }
             let ctx = self.context(turn);
-            let decided = decide(place, prepared, shard.view(hash, place.key, ctx.now), &ctx);
+            let old = shard.view(hash, place.key, ctx.now);
+            let away = old.and_then(|old| away(place.key, old));
+            let decided = decide(place, prepared, old, &ctx);
+            if let (Some(away), Ok(outcome)) = (away, &decided)
+                && matches!(outcome.change, Some(Change::Extend { .. }))
+            {
+                let (key, cas, at) = away;
+                let cold = self.cold(key, cas, at);
+                drop(shard);
+                self.journal.release(room);
+                return Err(Halt::Cold(Box::new(cold)));
+            }
             let seen = shard.last_seq();
             let apply = |change, stamp| shard.apply(hash, change, stamp);
-            return self.commit(decided, room, ctx.now, apply, seen);
+            return Ok(self.commit(decided, room, ctx.now, apply, seen)?);
         }
     }
 
-    pub(super) fn put(&self, turn: &mut Turn, put: &Put<'_>) -> Result<Answer, Refusal> {
+    pub(super) fn put(&self, turn: &mut Turn, put: &Put<'_>) -> Result<Answer, Halt> {
         let prepare = |place: Place<'_>| put.prepare(place);
         self.edit(
             turn,
@@ -55,10 +68,10 @@ impl Engine {
         )
     }
 
-    pub(super) fn arith(&self, turn: &mut Turn, arith: &Arith<'_>) -> Result<Answer, Refusal> {
+    pub(super) fn arith(&self, turn: &mut Turn, arith: &Arith<'_>) -> Result<Answer, Halt> {
         let place = turn.place(arith.key)?;
         if let (Key::Typed(key), Holds::Kind(Kind::Index)) = (place.key, place.holds) {
-            return self.fan_out(turn, key, arith);
+            return Ok(self.fan_out(turn, key, arith)?);
         }
         let bytes = room_bytes(1, arith.key.len());
         self.edit(
@@ -70,7 +83,7 @@ impl Engine {
         )
     }
 
-    pub(super) fn delete(&self, turn: &mut Turn, key: &[u8]) -> Result<Answer, Refusal> {
+    pub(super) fn delete(&self, turn: &mut Turn, key: &[u8]) -> Result<Answer, Halt> {
         self.edit(
             turn,
             key,
@@ -85,7 +98,7 @@ impl Engine {
         turn: &mut Turn,
         key: &[u8],
         exptime: Exptime,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, Halt> {
         self.edit(
             turn,
             key,
@@ -168,17 +181,20 @@ impl Engine {
     ) -> Result<Answer, Refusal> {
         let bytes = fetch.keys.iter().map(|key| key.len()).sum();
         let bytes = room_bytes(fetch.keys.len(), bytes);
-        self.edit_many(
+        let cold = RefCell::<Vec<_>>::default();
+        let answer = self.edit_many(
             turn,
             &fetch.keys,
             bytes,
             |_| (),
             |places, (), shards, ctx| {
                 let mut changes = Vec::with_capacity(places.len());
+                let mut cold = cold.borrow_mut();
+                cold.clear();
                 let hits = places.iter().map(|place| {
                     let old = shards.view(place.key, ctx.now);
                     changes.push((place.key, fetch::touch(place.key, exptime, old, ctx)));
-                    old.map(Fetch::hit)
+                    old.map(|old| self.hit(place.key, old, &mut cold))
                 });
                 let reply = Reply::Hits(hits.collect());
                 Ok(Outcome {
@@ -186,7 +202,11 @@ impl Engine {
                     change: last_of_each(changes),
                 })
             },
-        )
+        )?;
+        Ok(Answer {
+            cold: cold.into_inner(),
+            ..answer
+        })
     }
 
     pub(super) fn flush_all(&self, turn: &mut Turn, delay: Exptime) -> Result<Answer, Refusal> {
@@ -230,6 +250,17 @@ impl Engine {
         };
         let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
         self.commit(Ok(outcome), room, now, apply, 0)
+    }
+}
+
+/// Which value is away, if the entry's is.
+fn away(key: Key<'_>, view: View<'_>) -> Option<(TypedKey, u64, value::Place)> {
+    match (key, view.value) {
+        (Key::Typed(key), ViewValue::Data(blob)) => match blob.content() {
+            Content::Away(place) => Some((key, view.cas, place)),
+            Content::Here(_) => None,
+        },
+        (Key::Typed(_) | Key::Named(_), _) => None,
     }
 }
 

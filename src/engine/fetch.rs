@@ -27,10 +27,15 @@ impl Engine {
         if !turn.is_current(shard.types()) {
             return None;
         }
+        let mut cold = Vec::new();
         let hit = shard
             .view(hash, place.key, self.clock.latest())
-            .map(Fetch::hit);
-        Some(Answer::read(Reply::Hits(smallvec![hit]), shard.last_seq()))
+            .map(|view| self.hit(place.key, view, &mut cold));
+        let reply = Reply::Hits(smallvec![hit]);
+        Some(Answer {
+            cold,
+            ..Answer::read(reply, shard.last_seq())
+        })
     }
 
     /// Several keys, all seen at one moment: of a fan-out either every step or none.
@@ -48,17 +53,21 @@ impl Engine {
             return Ok(None);
         }
         let now = self.clock.latest();
+        let mut cold = Vec::new();
         let hits = places.iter().map(|(hash, key)| {
             shards
                 .shard(*hash)
                 .and_then(|shard| shard.view(*hash, *key, now))
-                .map(Fetch::hit)
+                .map(|view| self.hit(*key, view, &mut cold))
         });
         let reply = Reply::Hits(hits.collect());
         let seq = shards
             .shards()
             .map(crate::store::shard::Shard::last_seq)
             .max();
-        Ok(Some(Answer::read(reply, seq.unwrap_or_default())))
+        Ok(Some(Answer {
+            cold,
+            ..Answer::read(reply, seq.unwrap_or_default())
+        }))
     }
 }

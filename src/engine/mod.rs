@@ -5,6 +5,7 @@
 //! record into the journal's buffer -> apply -> unlock. The caller ends its turn with
 //! [`Engine::flush`] before any reply leaves. Only the server calls this.
 
+mod cold;
 mod edit;
 mod fan_out;
 mod fetch;
@@ -23,6 +24,7 @@ use crate::journal::{self, Journal, Refused, Room};
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
 use crate::types::{KeyRules, TypeTable};
+pub use cold::Cold;
 pub use replay::{OpenError, Watch, read_state};
 pub use upkeep::TypesError;
 
@@ -35,6 +37,7 @@ pub struct Engine {
     /// Counts the changes of the type table and of the settings.
     epoch: AtomicU64,
     memory_full: AtomicBool,
+    hot: cold::Hot,
     closing: AtomicBool,
 }
 
@@ -49,6 +52,8 @@ pub struct Settings {
     pub members_max: usize,
     /// From how many bytes on nothing may grow; 0 is no limit.
     pub memory_limit: u64,
+    /// How much memory values may take that were read from files. What counts is the start's.
+    pub cache_bytes: u64,
     /// How fast snapshots may be written; 0 is as fast as it goes.
     pub snapshot_bytes_per_s: u64,
 }
@@ -83,7 +88,7 @@ impl Turn {
 }
 
 /// A reply, and what must be safe before it may leave.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     /// The reply.
     pub reply: Reply,
@@ -93,6 +98,24 @@ pub struct Answer {
     pub wrote: bool,
     /// Of a fan-out: how many counters it changed.
     pub fanned_out: Option<u64>,
+    /// Of a retrieval: the values that have to be read, in the order of the hits without them.
+    pub cold: Vec<Cold>,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug)]
+pub enum Halt {
+    /// It was refused.
+    Refused(Refusal),
+    /// It needs a value that is not in memory: [`Engine::read_cold`] and [`Engine::warm`] it, and
+    /// execute the command again.
+    Cold(Box<Cold>),
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Answer {
@@ -102,6 +125,7 @@ impl Answer {
             seq,
             wrote: false,
             fanned_out: None,
+            cold: Vec::new(),
         }
     }
 }
@@ -154,19 +178,19 @@ impl Engine {
     }
 
     /// Carries out a command.
-    pub fn execute(&self, turn: &mut Turn, command: &Command<'_>) -> Result<Answer, Refusal> {
-        match command {
+    pub fn execute(&self, turn: &mut Turn, command: &Command<'_>) -> Result<Answer, Halt> {
+        Ok(match command {
             Command::Fetch(fetch) => match fetch.touch {
-                None => self.fetch(turn, fetch),
-                Some(exptime) => self.fetch_and_touch(turn, fetch, exptime),
+                None => self.fetch(turn, fetch)?,
+                Some(exptime) => self.fetch_and_touch(turn, fetch, exptime)?,
             },
-            Command::Put(put) => self.put(turn, put),
-            Command::PutMany(puts) => self.put_many(turn, puts),
-            Command::Arith(arith) => self.arith(turn, arith),
-            Command::Delete { key } => self.delete(turn, key),
-            Command::Touch { key, exptime } => self.touch(turn, key, *exptime),
-            Command::FlushAll { delay } => self.flush_all(turn, *delay),
-        }
+            Command::Put(put) => self.put(turn, put)?,
+            Command::PutMany(puts) => self.put_many(turn, puts)?,
+            Command::Arith(arith) => self.arith(turn, arith)?,
+            Command::Delete { key } => self.delete(turn, key)?,
+            Command::Touch { key, exptime } => self.touch(turn, key, *exptime)?,
+            Command::FlushAll { delay } => self.flush_all(turn, *delay)?,
+        })
     }
 
     /// Writes what the turns so far have put into the journal's buffer. Every turn ends with
@@ -228,6 +252,7 @@ impl Engine {
             seq,
             wrote: true,
             fanned_out: None,
+            cold: Vec::new(),
         })
     }
 }

@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::RwLock;
 
+use super::cold::Hot;
 use super::upkeep::check_types;
 use super::{Engine, Settings, TypesError};
 use crate::clock::{Clock, Time};
-use crate::command::Change;
+use crate::command::{Change, View, ViewValue};
 use crate::journal::disk::Disk;
 use crate::journal::{
-    self, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError,
+    self, Files, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError,
 };
 use crate::key::Key;
 use crate::store::Store;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::store::shard::Stamp;
 use crate::types::TypeTable;
-use crate::value::Entry;
+use crate::value::{Blob, Content, Entry};
 
 /// Why an engine does not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,48 @@ struct Rebuild<'s, 'p> {
     /// The time of the start or of the newest record, whichever is later.
     now: Time,
     watch: &'p mut Watch<'p>,
+    /// The files of values that were left where they are.
+    files: Files,
+}
+
+impl Rebuild<'_, '_> {
+    /// Reads the values that `change` adds bytes to, if they were left where they are.
+    fn bring_here(&mut self, change: &Change<'_>, time: Time) -> Result<(), ReplayError> {
+        match change {
+            Change::Batch(changes) => changes
+                .iter()
+                .try_for_each(|change| self.bring_here(change, time)),
+            Change::Extend {
+                key: key @ Key::Typed(typed),
+                ..
+            } => {
+                let Some(View {
+                    value: ViewValue::Data(blob),
+                    cas,
+                    ..
+                }) = self.shards.view(*key, time)
+                else {
+                    return Ok(());
+                };
+                let Content::Away(place) = blob.content() else {
+                    return Ok(());
+                };
+                let bytes = self.files.locate(place).read();
+                let bytes = bytes.map_err(|error| ReplayError(error.to_string()))?;
+                self.shards.reform(*typed, cas, Blob::unnamed(&bytes));
+                Ok(())
+            }
+            Change::Put { .. }
+            | Change::Remove { .. }
+            | Change::Expire { .. }
+            | Change::Number { .. }
+            | Change::Extend { .. }
+            | Change::Members { .. }
+            | Change::FanOut { .. }
+            | Change::Flush { .. }
+            | Change::Types(_) => Ok(()),
+        }
+    }
 }
 
 impl Replay for Rebuild<'_, '_> {
@@ -62,6 +105,7 @@ impl Replay for Rebuild<'_, '_> {
     }
 
     fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError> {
+        self.bring_here(&change, time)?;
         let stamp = Stamp { seq, time };
         self.shards
             .apply(change, stamp)
@@ -101,6 +145,7 @@ impl Engine {
         let store = Store::default();
         let source = options.clock.clone();
         options.now = source.wall();
+        options.leaving = Some(Arc::new(types.clone()));
         let (opened, refused) = {
             let shards = store.write_set(ShardSet::ALL);
             let mut rebuild = Rebuild {
@@ -109,6 +154,7 @@ impl Engine {
                 refused: None,
                 now: options.now,
                 watch,
+                files: options.files.clone(),
             };
             (Journal::open(disk, options, &mut rebuild), rebuild.refused)
         };
@@ -120,6 +166,7 @@ impl Engine {
             store,
             journal,
             clock: Clock::starting_after(recovered.newest_time, source),
+            hot: Hot::new(settings.cache_bytes),
             settings: RwLock::new(Arc::new(settings)),
             epoch: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
@@ -141,6 +188,7 @@ pub fn read_state(disk: &dyn Disk, watch: &mut Watch<'_>) -> Result<(Store, Reco
             refused: None,
             now: Time(0),
             watch,
+            files: Files::default(),
         };
         (journal::verify(disk, &mut rebuild), rebuild.refused)
     };

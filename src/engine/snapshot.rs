@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Engine;
-use crate::journal::{JournalError, SnapshotPlan};
+use crate::journal::{JournalError, Moved, SnapshotPlan};
 use crate::limits::SHARDS;
 use crate::store::cut::Void;
 use crate::store::locks::ShardSet;
@@ -72,9 +72,12 @@ impl Engine {
                 if self.closing.load(Ordering::Relaxed) {
                     return Err(Ended::Failed(JournalError::Closed));
                 }
-                Ok(writer.entry(key, entry)?)
+                let whole = self.whole(key, entry)?;
+                Ok(writer.entry(key, whole.as_ref().unwrap_or(entry))?)
             })?;
         }
-        Ok(writer.finish()?)
+        let mut moved = |key, cas, blob| self.moved(key, cas, blob);
+        let moved: Option<&mut Moved<'_>> = self.values_leave().then_some(&mut moved);
+        Ok(writer.finish(moved)?)
     }
 }

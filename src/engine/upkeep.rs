@@ -68,6 +68,7 @@ impl Engine {
                 return Err(error);
             }
         };
+        self.journal.set_types(Arc::new(types.clone()));
         let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
         self.commit(Ok(outcome), room, now, apply, 0)?;
         self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -85,6 +86,7 @@ impl Engine {
     pub fn tidy(&self, part: usize, parts: usize) {
         let count = SHARDS.div_ceil(parts.max(1));
         self.store.purge(part * count, count, self.clock.latest());
+        self.put_away();
         let limit = self.settings.read().memory_limit;
         let full = limit > 0 && self.store.bytes() as u64 >= limit;
         self.memory_full.store(full, Ordering::Relaxed);

@@ -3,10 +3,14 @@
 //! Invariant: records are in it in the order of their sequence numbers, which it gives out; no
 //! I/O happens under its lock. The journal's other modules use it.
 
-use super::encode::{self, Payload};
+use std::sync::Arc;
+
+use super::encode::{self, Noted, Payload};
+use super::places::Leaving;
 use super::record::BATCH_HEADER_BYTES;
 use crate::clock::Time;
 use crate::command::change::Change;
+use crate::types::TypeTable;
 
 /// A batch is closed when it is larger than this: a record more stays far below
 /// [`crate::limits::BATCH_BYTES_MAX`].
@@ -20,6 +24,8 @@ pub(super) struct Part {
     pub(super) count: u32,
     pub(super) base: Time,
     pub(super) newest: Time,
+    /// Its values that do not have to stay in memory.
+    pub(super) leaving: Vec<Leaving>,
 }
 
 impl Part {
@@ -28,9 +34,26 @@ impl Part {
         self.payload.len() as u64 + u64::from(self.count) * BATCH_HEADER_BYTES as u64
     }
 
+    /// Keeps of the values of record `seq` in mind which may leave.
+    fn note_leaving(&mut self, types: &TypeTable, seq: u64) {
+        for Noted { key, at, len } in self.payload.values.drain(..) {
+            if let (true, Ok(len)) = (types.may_leave(key.prefix, len), u32::try_from(len)) {
+                let offset = at as u64;
+                self.leaving.push(Leaving {
+                    key,
+                    seq,
+                    file: 0,
+                    offset,
+                    len,
+                });
+            }
+        }
+    }
+
     /// Forgets the records and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.payload.clear();
+        self.leaving.clear();
         self.count = 0;
         self.newest = Time(0);
     }
@@ -44,6 +67,9 @@ pub(super) struct Buffer {
     full: Vec<Part>,
     /// Records are numbered and forgotten: the storage has failed.
     dropping: bool,
+    types: Arc<TypeTable>,
+    /// A type lets values leave memory.
+    values_leave: bool,
 }
 
 impl Buffer {
@@ -57,7 +83,15 @@ impl Buffer {
             current,
             full: Vec::new(),
             dropping: false,
+            types: Arc::default(),
+            values_leave: false,
         }
+    }
+
+    /// Which values may leave memory from now on.
+    pub(super) fn set_types(&mut self, types: Arc<TypeTable>) {
+        self.values_leave = types.rows().iter().any(|row| row.keep_in_memory.is_some());
+        self.types = types;
     }
 
     /// Takes a record; answers its sequence number and the room that it is charged with.
@@ -85,8 +119,12 @@ impl Buffer {
             part.base = time;
             part.first_seq = seq;
         }
+        part.payload.notes_values = self.values_leave;
         let before = part.payload.len();
         encode::put_change(&mut part.payload, part.base, time, change, prepared);
+        if self.values_leave {
+            part.note_leaving(&self.types, seq);
+        }
         part.count += 1;
         part.newest = part.newest.max(time);
         let charged = part.payload.len() - before + BATCH_HEADER_BYTES;

@@ -93,7 +93,7 @@ impl<'d> NewStore<'d> {
         if !self.typed {
             self.types(&Arc::default())?;
         }
-        self.snapshot.complete()?;
+        self.snapshot.complete(None)?;
         self.snapshot.publish(self.disk)?;
         write_store(self.disk, &self.header)
     }

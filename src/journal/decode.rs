@@ -12,7 +12,7 @@ use crate::codec::{CodecError, Reader};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
 use crate::types::{Kind, TypeDef, TypeError, TypeTable};
-use crate::value::{Blob, Delta, Entry, Index, Member, Value};
+use crate::value::{Blob, Delta, Entry, Index, Member, Place, Value};
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +36,41 @@ pub(super) enum DecodeError {
 
 /// What must be known to read a record, beside its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
+pub(super) struct Frame<'f> {
     /// The version of the file.
     pub(super) version: u32,
     /// What times are relative to.
     pub(super) base: Time,
+    /// Where the bytes are from, if values may be left there.
+    pub(super) source: Option<Source<'f>>,
+}
+
+/// Where a payload is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'f> {
+    /// The values that these types let go are left there; without types all of typed keys.
+    pub(super) types: Option<&'f TypeTable>,
+    /// The file's number in a [`Place`].
+    pub(super) file: u64,
+    /// Where the payload ends in the file.
+    pub(super) end: u64,
+}
+
+impl Source<'_> {
+    /// The value with these bytes, `after` of which there are more in the payload.
+    fn value(&self, key: TypedKey, bytes: &[u8], after: usize) -> Blob {
+        if let Some(types) = self.types
+            && !types.may_leave(key.prefix, bytes.len())
+        {
+            return Blob::unnamed(bytes);
+        }
+        Blob::away(Place {
+            file: self.file,
+            offset: self.end.saturating_sub((after + bytes.len()) as u64),
+            len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            crc: crc32c::crc32c(bytes),
+        })
+    }
 }
 
 /// One record.
@@ -55,12 +85,12 @@ pub enum Record<'a> {
 /// Reads the next record and its time.
 pub(super) fn record<'a>(
     reader: &mut Reader<'a>,
-    frame: &Frame,
+    frame: &Frame<'_>,
 ) -> Result<(Time, Record<'a>), DecodeError> {
     let tag = reader.u8()?;
     let time = Time(frame.base.0.wrapping_add(reader.zigzag()?.cast_unsigned()));
     let record = match tag {
-        tag::ENTRY => entry(reader)?,
+        tag::ENTRY => entry(reader, frame)?,
         tag::BATCH => {
             let count = reader.count()?;
             let mut changes = Vec::new();
@@ -75,12 +105,12 @@ pub(super) fn record<'a>(
     Ok((time, record))
 }
 
-fn entry<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, DecodeError> {
+fn entry<'a>(reader: &mut Reader<'a>, frame: &Frame<'_>) -> Result<Record<'a>, DecodeError> {
     let key = key(reader)?;
     let flags = reader.varint_as()?;
     let expires = expiry(reader)?;
     let cas = reader.u64()?;
-    let value = value(reader, key)?;
+    let value = value(reader, key, frame)?;
     let entry = Entry {
         value,
         flags,
@@ -96,7 +126,7 @@ fn change<'a>(reader: &mut Reader<'a>, tag: u8, frame: &Frame) -> Result<Change<
             let key = key(reader)?;
             let flags = reader.varint_as()?;
             let expires = expiry(reader)?;
-            let value = value(reader, key)?;
+            let value = value(reader, key, frame)?;
             Change::Put {
                 key,
                 value,
@@ -198,7 +228,7 @@ fn bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
     Ok(reader.take(len)?)
 }
 
-fn value(reader: &mut Reader<'_>, key: Key<'_>) -> Result<Value, DecodeError> {
+fn value(reader: &mut Reader<'_>, key: Key<'_>, frame: &Frame<'_>) -> Result<Value, DecodeError> {
     Ok(match reader.u8()? {
         tag::VALUE_NUMBER => Value::Number(reader.varint()?),
         tag::VALUE_INDEX => Value::Index(Arc::new(Index::from_members(members(reader)?))),
@@ -206,7 +236,10 @@ fn value(reader: &mut Reader<'_>, key: Key<'_>) -> Result<Value, DecodeError> {
             let bytes = bytes(reader)?;
             Value::Data(match key {
                 Key::Named(name) => Blob::named(name, bytes),
-                Key::Typed(_) => Blob::unnamed(bytes),
+                Key::Typed(key) => match &frame.source {
+                    Some(source) => source.value(key, bytes, reader.remaining()),
+                    None => Blob::unnamed(bytes),
+                },
             })
         }
         tag => return Err(DecodeError::Unknown("value with the tag", tag)),

@@ -26,6 +26,26 @@ pub(super) struct Payload {
     /// Each with its position in `bytes`, ascending.
     pieces: Vec<(usize, Piece)>,
     piece_bytes: usize,
+    /// The values of typed keys are noted in `values`.
+    pub(super) notes_values: bool,
+    pub(super) values: Vec<Noted>,
+}
+
+/// Where in a payload the value of a DATA entry is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted {
+    pub(super) key: TypedKey,
+    pub(super) at: usize,
+    pub(super) len: usize,
+}
+
+/// The bytes that a record is to hold. Changes are made of requests, and a snapshot reads what
+/// is away before it writes it; a record without its value must not be written.
+fn bytes_of(blob: &Blob) -> &[u8] {
+    blob.bytes().unwrap_or_else(|| {
+        tracing::error!("a value that is not in memory is to be written: aborting");
+        std::process::abort()
+    })
 }
 
 #[derive(Debug)]
@@ -37,7 +57,7 @@ enum Piece {
 impl Piece {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Shared(blob) => blob.value(),
+            Self::Shared(blob) => bytes_of(blob),
             Self::Owned(bytes) => bytes,
         }
     }
@@ -56,6 +76,7 @@ impl Payload {
         self.bytes.shrink_to(KEPT_BYTES);
         self.pieces.clear();
         self.piece_bytes = 0;
+        self.values.clear();
     }
 
     /// The bytes in order, in as few slices as there are.
@@ -89,6 +110,14 @@ impl Payload {
 
     /// Takes over what `other` holds.
     pub(super) fn append(&mut self, other: Self) {
+        if self.notes_values {
+            let before = self.len();
+            let values = other.values.iter().map(|noted| Noted {
+                at: before + noted.at,
+                ..*noted
+            });
+            self.values.extend(values);
+        }
         let mut from = 0;
         for (at, piece) in other.pieces {
             self.bytes
@@ -104,7 +133,10 @@ impl Payload {
 /// The body of a record that is better encoded before any lock is taken; `None` for others.
 pub(super) fn prepare(change: &Change<'_>) -> Option<Payload> {
     is_large(change).then(|| {
-        let mut body = Payload::default();
+        let mut body = Payload {
+            notes_values: true,
+            ..Payload::default()
+        };
         put_body(&mut body, change);
         body
     })
@@ -194,6 +226,7 @@ fn put_body(out: &mut Payload, change: &Change<'_>) {
             put_varint(&mut out.bytes, u64::from(*flags));
             put_expiry(&mut out.bytes, *expires);
             put_value(out, value);
+            note_value(out, *key, value);
         }
         Change::Remove { key } => put_key(&mut out.bytes, *key),
         Change::Expire { key, expires } => {
@@ -250,6 +283,16 @@ fn put_body(out: &mut Payload, change: &Change<'_>) {
     }
 }
 
+/// Notes where the value is that was just appended.
+#[inline]
+fn note_value(out: &mut Payload, key: Key<'_>, value: &Value) {
+    if let (true, Key::Typed(key), Value::Data(blob)) = (out.notes_values, key, value) {
+        let len = blob.len();
+        let at = out.len() - len;
+        out.values.push(Noted { key, at, len });
+    }
+}
+
 #[inline]
 fn put_key(out: &mut Vec<u8>, key: Key<'_>) {
     match key {
@@ -295,11 +338,12 @@ fn put_value(out: &mut Payload, value: &Value) {
         }
         Value::Data(blob) => {
             put_u8(&mut out.bytes, tag::VALUE_DATA);
-            put_varint(&mut out.bytes, blob.value().len() as u64);
-            if blob.value().len() >= LARGE_BYTES {
+            let bytes = bytes_of(blob);
+            put_varint(&mut out.bytes, bytes.len() as u64);
+            if bytes.len() >= LARGE_BYTES {
                 out.attach(Piece::Shared(blob.clone()));
             } else {
-                out.bytes.extend_from_slice(blob.value());
+                out.bytes.extend_from_slice(bytes);
             }
         }
     }

@@ -15,6 +15,7 @@ pub fn records(version: u32, payload: &[u8]) {
     let frame = |version| Frame {
         version,
         base: Time(0),
+        source: None,
     };
     let mut reader = Reader::new(payload);
     while let Ok((time, read)) = record(&mut reader, &frame(version)) {

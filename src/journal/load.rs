@@ -6,17 +6,19 @@
 //! in the same order, and what it finds wrong counts only after all before it was taken: so a
 //! start gives the same state or the same refusal with any number of threads.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
-use super::decode::{self, DecodeError, Frame, Record};
+use super::decode::{self, DecodeError, Frame, Record, Source};
 use super::disk::Name;
 use super::found::Opened;
-use super::record::{BatchHeader, FileKind};
+use super::places;
+use super::record::{BATCH_HEADER_BYTES, BatchHeader, FileKind};
 use super::scan::Span;
 use super::segment::failed;
 use super::{JournalError, Replay, ReplayError};
 use crate::clock::Time;
 use crate::codec::Reader;
+use crate::types::TypeTable;
 
 /// About how many bytes a window has. Up to three are in memory: one that is read, one that
 /// waits, one that is taken.
@@ -30,6 +32,8 @@ pub struct Batch {
     offset: u64,
     header: BatchHeader,
     payload: Span,
+    /// Values that may leave memory by these types are not loaded.
+    leaving: Option<Arc<TypeTable>>,
     /// Records of the journal before this one are in the snapshot.
     from: u64,
 }
@@ -104,6 +108,7 @@ impl Batch {
             offset,
             header,
             payload,
+            leaving: None,
             from,
         }
     }
@@ -127,6 +132,11 @@ impl Batch {
         let frame = Frame {
             version: self.version,
             base: self.header.time,
+            source: self.leaving.as_ref().map(|types| Source {
+                types: Some(types),
+                file: places::number_of(self.name),
+                end: self.offset + (BATCH_HEADER_BYTES + self.bytes()) as u64,
+            }),
         };
         for position in (self.header.first_seq..).take(self.header.count as usize) {
             let (time, record) =
@@ -207,12 +217,20 @@ type Deliver<'d> = dyn FnMut(Window) -> Result<(), JournalError> + 'd;
 /// What the reader fills.
 pub(super) struct Feed<'d> {
     window: Window,
+    leaving: Option<Arc<TypeTable>>,
     deliver: &'d mut Deliver<'d>,
 }
 
 impl Feed<'_> {
+    /// Which values are not loaded.
+    pub(super) fn leave(&mut self, types: Option<&Arc<TypeTable>>) {
+        self.leaving = types.cloned();
+    }
+
     /// Hands a batch on that takes so many bytes of its file.
     pub(super) fn push(&mut self, batch: Batch, file_bytes: u64) -> Result<(), JournalError> {
+        let leaving = self.leaving.clone();
+        let batch = Batch { leaving, ..batch };
         self.window.payload_bytes += batch.bytes();
         self.window.file_bytes += file_bytes;
         self.window.batches.push(batch);
@@ -262,6 +280,7 @@ fn read_through<T>(
 ) -> Result<T, JournalError> {
     let mut feed = Feed {
         window: Window::EMPTY,
+        leaving: None,
         deliver,
     };
     let read = read(&mut feed);

@@ -127,6 +127,7 @@ impl LossyFile<'_> {
         let frame = Frame {
             version: self.header.version,
             base: batch.time,
+            source: None,
         };
         let mut unread = None;
         let mut seq = batch.first_seq;

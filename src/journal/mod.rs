@@ -36,6 +36,8 @@ pub mod inspect;
 mod load;
 mod lossy;
 mod pace;
+mod places;
+mod read_back;
 pub mod record;
 mod recover;
 mod repair;
@@ -47,16 +49,20 @@ mod sync;
 mod writer;
 
 use std::io;
+use std::sync::Arc;
 
 use crate::clock::{Source, Time};
 use crate::command::change::Change;
 pub use crate::config::Fsync;
 use crate::key::Key;
+use crate::types::TypeTable;
 use crate::value::Entry;
 
 pub use create::NewStore;
 pub use decode::Record;
 pub use load::{Batch, Loaded, Progress, Taken};
+pub use places::{Files, Leaving, Located, Unreadable};
+pub use read_back::Moved;
 pub use recover::verify;
 pub use snapshot::{SnapshotPlan, SnapshotWriter};
 pub use writer::{Journal, Waker, room_bytes};
@@ -86,6 +92,11 @@ pub struct Options {
     pub clock: Source,
     /// The time for file headers when a directory is new.
     pub now: Time,
+    /// Values that may leave memory by these types are left where they are by a start; `None`
+    /// loads all.
+    pub leaving: Option<Arc<TypeTable>>,
+    /// The files that places of values point into.
+    pub files: Files,
     /// How many threads a start may use. With one everything happens on the caller's.
     pub threads: usize,
 }
@@ -103,6 +114,8 @@ impl Default for Options {
             background: true,
             clock: Source::default(),
             now: Time(0),
+            leaving: None,
+            files: Files::default(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -305,6 +318,17 @@ pub enum JournalError {
     /// The state as a whole is not what the caller wants to go on with.
     #[error("{0}")]
     Rejected(ReplayError),
+    /// A value that is not in memory cannot be copied.
+    #[error(
+        "the value of {key} cannot be read: {source}; restore it with salvage or from a backup, \
+         set it again, or delete it"
+    )]
+    Value {
+        /// Its entry.
+        key: String,
+        /// Why.
+        source: Unreadable,
+    },
     /// The storage has failed; a snapshot heals it.
     #[error("storage failed: {reason}; free or replace the disk, then make a snapshot (reopen)")]
     Failed {

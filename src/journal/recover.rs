@@ -139,7 +139,11 @@ fn read<'f>(
 ) -> Result<Read<'f>, JournalError> {
     let (snapshot, rest) = found.choose()?;
     let total = snapshot.len + rest.iter().map(|segment| segment.len).sum::<u64>();
+    for file in [snapshot].into_iter().chain(rest.iter().copied()) {
+        options.files.insert(file.name, &file.file);
+    }
     let read = |feed: &mut Feed<'_>| {
+        feed.leave(options.leaving.as_ref());
         read_snapshot(snapshot, feed)?;
         read_segments(&rest, snapshot.header.base_seq, feed)
     };

@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::buffer::{Buffer, Part};
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
+use super::places::Places;
 use super::record::{FileHeader, FileKind, VERSION};
 use super::recover::Scanned;
 use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
@@ -152,6 +153,7 @@ pub(super) fn go_on(
         unsynced_ms: 0,
         syncing_ms: 0,
         failed: None,
+        presses: false,
         last_number: found.last_number(),
         store_generation: recovered.generation.max(found.store_generation()),
         kept: Vec::new(),
@@ -174,6 +176,11 @@ fn start(
     active: Active,
 ) -> Result<Journal, JournalError> {
     let before = header.base_seq - 1;
+    let places = Places::new(options.files.clone());
+    places.files.insert(active.name(), &active.file);
+    for kept in &active.kept {
+        places.files.insert(kept.name, &kept.file);
+    }
     let background = options.background;
     let shared = Arc::new(Shared {
         disk,
@@ -194,6 +201,7 @@ fn start(
         wakers: Mutex::new(Vec::new()),
         work: AtomicU64::new(0),
         snapshot_running: AtomicBool::new(false),
+        places,
         syncs: AtomicU64::new(0),
         errors: AtomicU64::new(0),
     });

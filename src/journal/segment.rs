@@ -256,6 +256,7 @@ impl Shared {
     pub(super) fn switch_to(&self, active: &mut Active, new: NewSegment, room: i64) {
         let outstanding = active.capacity().saturating_sub(room);
         active.switch(new);
+        self.places.files.insert(active.name(), &active.file);
         active.step_bytes = self.options.allocate_bytes;
         self.room
             .fetch_add(active.capacity().saturating_sub(outstanding), Relaxed);

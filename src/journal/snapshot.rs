@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::disk::{DiskFile, Name};
 use super::encode::{self, Payload};
 use super::pace::Pace;
+use super::read_back::{Moved, Written, read_back};
 use super::record::{
     BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, VERSION, batch_seed,
 };
-use super::scan::{BatchReader, Step};
 use super::segment::{
     Kept, NewSegment, create_temporary, discard, failed, outstanding, publish, write_store,
 };
@@ -122,55 +122,23 @@ impl SnapshotFile {
         Ok(())
     }
 
-    /// Writes the rest and the End batch, syncs, and reads it all back.
-    pub(super) fn complete(&mut self) -> Result<(), JournalError> {
+    /// Writes the rest and the End batch, syncs, and reads it all back; tells `moved` of each
+    /// DATA value where it is now.
+    pub(super) fn complete(&mut self, moved: Option<&mut Moved<'_>>) -> Result<(), JournalError> {
         self.write_records()?;
         self.write_batch(BatchKind::End)?;
         self.file
             .write_all_at(0, &mut [IoSlice::new(&self.header.encode())])
             .and_then(|()| self.file.sync_all())
             .map_err(failed("write", &self.temporary))?;
-        self.verify()
-    }
-
-    fn verify(&self) -> Result<(), JournalError> {
-        let read = failed("read back", &self.temporary);
-        let damaged = |offset, what: &str| JournalError::Damaged {
-            name: self.temporary.clone(),
-            offset,
-            seq: self.header.base_seq,
-            what: what.to_owned(),
+        let written = Written {
+            file: &*self.file,
+            name: &self.temporary,
+            header: &self.header,
+            len: self.offset,
+            records: self.records,
         };
-        let mut bytes = [0; FILE_HEADER_BYTES];
-        let mut begin = || {
-            let len = self.file.len()?;
-            self.file.read_exact_at(0, &mut bytes)?;
-            Ok(len)
-        };
-        let len = begin().map_err(read)?;
-        if FileHeader::decode(FileKind::Snapshot, &bytes) != Ok(self.header) || len != self.offset {
-            return Err(damaged(0, "it was not read back as it was written"));
-        }
-        let mut reader = BatchReader::new(&*self.file, &self.header, len);
-        loop {
-            match reader
-                .step()
-                .map_err(failed("read back", &self.temporary))?
-            {
-                Step::Batch(_) => {}
-                Step::End if reader.next_seq() == self.records => return Ok(()),
-                Step::End | Step::Clean => {
-                    return Err(damaged(
-                        reader.offset(),
-                        "it ends early when it is read back",
-                    ));
-                }
-                Step::Damaged(what) => return Err(damaged(reader.offset(), what)),
-                Step::Unknown(_) => {
-                    return Err(damaged(reader.offset(), "a batch of an unknown kind"));
-                }
-            }
-        }
+        read_back(&written, moved)
     }
 
     /// Gives it its name.
@@ -337,22 +305,30 @@ impl SnapshotWriter {
     }
 
     /// Completes it: from now on a restart begins here, older files go, and if the storage had
-    /// failed it is well again. Call it without any lock.
-    pub fn finish(mut self) -> Result<(), JournalError> {
+    /// failed it is well again. `moved` is needed if values are away or may leave: older files are
+    /// not read after this. Should a later step fail, values can be read where `moved` was told
+    /// all the same. Call it without any lock.
+    pub fn finish(mut self, moved: Option<&mut Moved<'_>>) -> Result<(), JournalError> {
         if !self.is_cut {
             return Err(JournalError::OutOfOrder);
         }
         let mut snapshot = self.snapshot.take().ok_or(JournalError::OutOfOrder)?;
-        let finished = self.carry_out(&mut snapshot);
+        let finished = self.carry_out(&mut snapshot, moved);
         if finished.is_err() {
             self.snapshot = Some(snapshot);
         }
         finished
     }
 
-    fn carry_out(&self, snapshot: &mut SnapshotFile) -> Result<(), JournalError> {
+    fn carry_out(
+        &self,
+        snapshot: &mut SnapshotFile,
+        moved: Option<&mut Moved<'_>>,
+    ) -> Result<(), JournalError> {
         let shared = &*self.shared;
-        snapshot.complete()?;
+        shared.places.files.insert(snapshot.name, &snapshot.file);
+        shared.places.keep_before(snapshot.header.number);
+        snapshot.complete(moved)?;
         if self.heals {
             shared.heal(snapshot)?;
             shared.call_wakers();
@@ -451,6 +427,7 @@ impl Shared {
         });
         active.kept = needed;
         drop(active);
+        self.places.forget_before(number);
         for kept in old {
             // Files of an older generation were moved away, or are to be.
             let ours = kept.generation >= snapshot.header.generation;

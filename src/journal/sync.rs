@@ -19,9 +19,15 @@ const ROTATION_RETRY: Duration = Duration::from_secs(5);
 
 /// What the sync thread is told.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is told by somebody else"
+)]
 pub(super) struct Signal {
     /// Something is to be synced, or the segment is full.
     work: bool,
+    /// The sync is not to wait for its time.
+    presses: bool,
     /// The storage has failed: wake those who wait.
     failed: bool,
     stop: bool,
@@ -53,8 +59,11 @@ impl Shared {
             Fsync::EverySec => first,
             Fsync::Never => false,
         };
-        if due || full {
-            self.signal.lock().work = true;
+        let presses = std::mem::take(&mut active.presses);
+        if due || full || presses {
+            let mut signal = self.signal.lock();
+            signal.work = true;
+            signal.presses |= presses;
             self.wake.notify_one();
         }
     }
@@ -119,6 +128,10 @@ impl Shared {
         }
         if std::mem::take(&mut signal.failed) {
             return Task::Wake;
+        }
+        if std::mem::take(&mut signal.presses) {
+            signal.work = false;
+            return Task::Sync;
         }
         let oldest = self.oldest_ms.load(Acquire);
         if self.options.fsync == Fsync::EverySec && oldest != 0 {

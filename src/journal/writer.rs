@@ -19,12 +19,14 @@ use smallvec::SmallVec;
 use super::buffer::{Buffer, Part};
 use super::disk::{Disk, DiskFile, Name, is_full};
 use super::encode;
+use super::places::Places;
 use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, LogId};
 use super::segment::Kept;
 use super::sync::Signal;
 use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Replay, Room, Stats};
 use crate::clock::{Tick, Time};
 use crate::command::change::Change;
+use crate::types::TypeTable;
 
 /// Called by the sync thread after each sync and when the storage fails.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -58,6 +60,7 @@ pub(super) struct Shared {
     pub(super) wakers: Mutex<Vec<Waker>>,
     pub(super) work: AtomicU64,
     pub(super) snapshot_running: AtomicBool,
+    pub(super) places: Places,
     pub(super) syncs: AtomicU64,
     pub(super) errors: AtomicU64,
 }
@@ -87,6 +90,8 @@ pub(super) struct Active {
     /// The same of the writes that a sync under way covers.
     pub(super) syncing_ms: u64,
     pub(super) failed: Option<String>,
+    /// Much waits for a sync to leave memory.
+    pub(super) presses: bool,
     /// The highest number that any file has.
     pub(super) last_number: u64,
     /// The generation in `STORE`.
@@ -261,6 +266,10 @@ impl Shared {
             self.fail(active, format!("writing {}: {error}", active.name()));
             return Err(Failed);
         }
+        if !part.leaving.is_empty() {
+            let start = active.offset + BATCH_HEADER_BYTES as u64;
+            active.presses |= self.places.wrote(active.name(), start, &part.leaving);
+        }
         active.offset += (BATCH_HEADER_BYTES + part.payload.len()) as u64;
         active.prev_crc = header_crc;
         active.newest = active.newest.max(part.newest);
@@ -276,6 +285,7 @@ impl Shared {
         self.errors.fetch_add(1, Relaxed);
         tracing::error!("storage failed, read-only: {reason}");
         active.failed.get_or_insert(reason);
+        self.places.keep_all();
         active.unsynced_ms = 0;
         active.syncing_ms = 0;
         self.oldest_ms.store(0, Release);
@@ -339,6 +349,12 @@ impl Journal {
             shared.room.fetch_add(unused, Relaxed);
         }
         seq
+    }
+
+    /// Which values may leave memory is what these types say from now on. Call it under all
+    /// shard locks.
+    pub fn set_types(&self, types: Arc<TypeTable>) {
+        self.shared.buffer.lock().set_types(types);
     }
 
     /// The last sequence number given out.

@@ -285,6 +285,13 @@ impl Task {
                     }
                     self.advance_rest()
                 }
+                Flow::Cold => {
+                    self.read_cold().await;
+                    if self.connection.is_given_up() {
+                        return;
+                    }
+                    self.advance_rest()
+                }
                 Flow::Reopen => {
                     self.connection.idle().await;
                     self.ask_upkeep("reopen", Order::Reload).await;
@@ -365,6 +372,25 @@ impl Task {
     fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
         write(self.connection.output.borrow_mut().bytes());
         self.worker.enqueue(&self.connection);
+    }
+
+    /// Reads the values that the conversation waits for, on another thread. What it has said so
+    /// far is sent meanwhile.
+    async fn read_cold(&mut self) {
+        let cold = self.session.cold();
+        let shared = self.worker.shared_arc();
+        let reading = tokio::task::spawn_blocking(move || {
+            let engine = shared.engine();
+            cold.iter().map(|cold| engine.read_cold(cold)).collect()
+        });
+        self.connection.idle().await;
+        match reading.await {
+            Ok(read) => self
+                .session
+                .thaw(self.worker.shared(), self.worker.tally(), read),
+            // The runtime is ending.
+            Err(_) => self.connection.give_up(),
+        }
     }
 
     /// Gives the upkeep thread an order; the answer comes when it is carried out.

@@ -5,8 +5,10 @@
 
 pub mod budget;
 pub mod connection;
+mod count;
 pub mod detach;
 pub mod files;
+pub mod leaving;
 pub mod listener;
 pub mod logging;
 pub mod output;
@@ -179,6 +181,7 @@ impl Running {
         let print_commands = origin.0.print_commands;
         let config = Arc::clone(config);
         let shared = Arc::new(Shared::new(engine, config, count, orders, print_commands));
+        leaving::start(&shared)?;
         let terminate = Arc::new(Notify::new());
         let upkeep = Upkeep::new(
             Arc::clone(&shared),

@@ -181,6 +181,11 @@ const OURS: &[(&str, Source)] = &[
     ("errors_server", Counter(Metric::ErrorsServer)),
     ("errors_foreign_protocol", Counter(Metric::ErrorsForeign)),
     ("noreply_errors", Counter(Metric::NoreplyErrors)),
+    ("values_away", Number(|of| of.all.away.values as u64)),
+    ("bytes_away", Number(|of| of.all.away.bytes)),
+    ("cache_bytes", Number(|of| of.shared.engine().hot_bytes())),
+    ("cold_reads", Counter(Metric::ColdReads)),
+    ("cold_read_errors", Counter(Metric::ColdReadErrors)),
     ("journal_bytes", Number(|of| of.journal.journal_bytes)),
     ("journal_segments", Number(|of| of.journal.segments)),
     ("journal_generation", Number(|of| of.journal.generation)),
@@ -389,6 +394,8 @@ fn types(shared: &Shared, out: &mut Vec<u8>) {
         write_line(format_args!("STAT {name}:kind {kind}"), out);
         write_line(format_args!("STAT {name}:entries {}", sizes.entries), out);
         write_line(format_args!("STAT {name}:bytes {}", sizes.bytes), out);
+        let away = sizes.away.bytes;
+        write_line(format_args!("STAT {name}:bytes_away {away}"), out);
     };
     line("named", "DATA", named);
     for (prefix, sizes) in sizes {

@@ -1,19 +1,24 @@
 //! One client's conversation without its socket: arrived bytes in, replies out. Everything that
-//! has arrived is executed before anything is sent.
+//! has arrived is executed before anything is sent. Where a value has to be read from a file the
+//! conversation stops, and goes on when it has been read: replies stay in order.
+
+use std::collections::VecDeque;
 
 use super::budget::Budget;
+use super::count::{count, count_fault, count_refusal};
 use super::output::Output;
 use super::report;
 use super::shared::Shared;
 use crate::command::refusal::Fault;
-use crate::command::{Command, Hit, Mode, Refusal, Reply};
-use crate::engine::{Answer, Turn};
+use crate::command::{Command, Hit, Refusal, Reply};
+use crate::engine::{Answer, Cold, Halt, Turn};
 use crate::limits::OUTPUT_BYTES_HIGH;
 use crate::protocol::memcached::encode;
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::parse::{Parser, Step};
 use crate::protocol::memcached::{Action, Admin, Request};
 use crate::stats::{Metric, Tally};
+use crate::value::{Blob, Value};
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,12 @@ pub struct Session {
     peer: Peer,
     /// What a retrieval found and there was no room for yet.
     unsent: Option<Found>,
+    /// The value without which the next request cannot be carried out.
+    needed: Option<Cold>,
+    /// Why that value could not be read: the reply to the request.
+    unreadable: Option<Refusal>,
+    /// The next request has been counted.
+    again: bool,
 }
 
 /// The rest of a retrieval's reply: keys as sent, and their entries. Values are shared, so it
@@ -38,8 +49,17 @@ pub struct Session {
 #[derive(Debug)]
 struct Found {
     hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
+    /// A hit whose value is still to come.
+    next: Option<(Box<[u8]>, Hit)>,
+    /// Values to be read, in the order of the hits without them.
+    cold: VecDeque<Cold>,
+    /// The first of them, read.
+    read: VecDeque<Result<Blob, Refusal>>,
     with_cas: bool,
 }
+
+/// How many bytes of values are read at once, if it is more than one.
+const COLD_BYTES: usize = OUTPUT_BYTES_HIGH;
 
 /// What the connection does after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +71,9 @@ pub enum Flow {
     Later,
     /// Send the replies and close.
     Close,
+    /// Read what [`Session::cold`] gives, hand it to [`Session::thaw`], then go on with the rest
+    /// of the input.
+    Cold,
     /// As HUP; answer, then go on with the rest of the input.
     Reopen,
     /// Write a snapshot; answer, then go on with the rest of the input.
@@ -66,6 +89,49 @@ impl Session {
             parser: Parser::default(),
             peer,
             unsent: None,
+            needed: None,
+            unreadable: None,
+            again: false,
+        }
+    }
+
+    /// The values to be read next: not more than a reply has room for.
+    pub fn cold(&mut self) -> Vec<Cold> {
+        if let Some(needed) = self.needed.clone() {
+            return vec![needed];
+        }
+        let Some(found) = &mut self.unsent else {
+            return Vec::new();
+        };
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while let Some(cold) = found
+            .cold
+            .pop_front_if(|cold| bytes == 0 || bytes + cold.len() <= COLD_BYTES)
+        {
+            bytes += cold.len().max(1);
+            taken.push(cold);
+        }
+        if taken.is_empty() {
+            let defect = Refusal::Internal("a value is neither in memory nor in a file");
+            found.read.push_back(Err(defect));
+        }
+        taken
+    }
+
+    /// Takes the values that [`Self::cold`] asked for.
+    pub fn thaw(&mut self, shared: &Shared, tally: &Tally, read: Vec<Result<Blob, Refusal>>) {
+        let errors = read.iter().filter(|read| read.is_err()).count();
+        tally.add(Metric::ColdReads, read.len() as u64);
+        tally.add(Metric::ColdReadErrors, errors as u64);
+        match (self.needed.take(), &mut self.unsent) {
+            (Some(needed), _) => match read.into_iter().next() {
+                Some(Ok(blob)) => shared.engine().warm(&needed, blob),
+                Some(Err(refusal)) => self.unreadable = Some(refusal),
+                None => {}
+            },
+            (None, Some(found)) => found.read.extend(read),
+            (None, None) => {}
         }
     }
 
@@ -81,7 +147,9 @@ impl Session {
     ) -> (usize, Flow) {
         let (mut at, mut budget) = (0, Budget::default());
         loop {
-            self.send_found(out);
+            if self.send_found(shared, tally, out) {
+                return (at, Flow::Cold);
+            }
             if out.is_full() || budget.is_spent(turn.tick) {
                 tally.add(Metric::ConnYields, 1);
                 return (at, Flow::Later);
@@ -89,12 +157,15 @@ impl Session {
             let rest = input.get(at..).unwrap_or_default();
             let (taken, step) = self.parser.next(rest, turn.settings().value_bytes_max);
             let line = rest.get(self.parser.passed_over()..).unwrap_or_default();
+            let begin = at + self.parser.passed_over();
             at += taken;
             let flow = match step {
                 Step::Incomplete => return (at, Flow::Read),
                 Step::Request(request) => {
-                    shared.print_command(line);
-                    tally.add(Metric::Requests, 1);
+                    if !std::mem::take(&mut self.again) {
+                        shared.print_command(line);
+                        tally.add(Metric::Requests, 1);
+                    }
                     let before = tally.get(Metric::FanOutCounters);
                     let flow = self.request(shared, turn, tally, &request, out);
                     let changed = tally.get(Metric::FanOutCounters) - before;
@@ -108,25 +179,50 @@ impl Session {
                     self.complain(shared, tally, complaint, noreply, out)
                 }
             };
-            if flow != Flow::Read {
-                return (at, flow);
+            match flow {
+                Flow::Read => {}
+                Flow::Cold => {
+                    // The request comes again once its value has been read.
+                    self.again = true;
+                    return (begin, flow);
+                }
+                flow => return (at, flow),
             }
         }
     }
 
-    /// Writes what an earlier retrieval found, as far as there is room.
-    fn send_found(&mut self, out: &mut Output) {
+    /// Writes what an earlier retrieval found, as far as there is room. True if a value has to
+    /// be read first.
+    fn send_found(&mut self, shared: &Shared, tally: &Tally, out: &mut Output) -> bool {
         let Some(found) = &mut self.unsent else {
-            return;
+            return false;
         };
         while !out.is_full() {
-            let Some((key, hit)) = found.hits.next() else {
+            let Some((key, mut hit)) = found.next.take().or_else(|| found.hits.next()) else {
                 encode::end(out.bytes());
                 self.unsent = None;
-                return;
+                return false;
             };
-            encode::hit(&key, &hit, found.with_cas, out.bytes());
+            if encode::hit(&key, &hit, found.with_cas, out.bytes()).is_ok() {
+                continue;
+            }
+            match found.read.pop_front() {
+                None => {
+                    found.next = Some((key, hit));
+                    return true;
+                }
+                Some(Ok(blob)) => {
+                    hit.value = Value::Data(blob);
+                    found.next = Some((key, hit));
+                }
+                Some(Err(refusal)) => {
+                    self.unsent = None;
+                    self.refuse(shared, tally, &refusal, false, out);
+                    return false;
+                }
+            }
         }
+        false
     }
 
     /// Writes a retrieval's reply; what there is no room for waits until the client has read.
@@ -141,9 +237,10 @@ impl Session {
         let mut found = found.peekable();
         out.reply(answer.seq, answer.wrote, |bytes| {
             while bytes.len() < OUTPUT_BYTES_HIGH
-                && let Some((key, hit)) = found.next()
+                && let Some((key, hit)) = found.peek()
+                && encode::hit(key, hit, with_cas, bytes).is_ok()
             {
-                encode::hit(key, &hit, with_cas, bytes);
+                found.next();
             }
             if found.peek().is_none() {
                 encode::end(bytes);
@@ -156,6 +253,9 @@ impl Session {
             let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
             self.unsent = Some(Found {
                 hits: hits.into_iter(),
+                next: None,
+                cold: answer.cold.into(),
+                read: VecDeque::new(),
                 with_cas,
             });
         }
@@ -174,6 +274,9 @@ impl Session {
             Action::Data(Command::FlushAll { .. }) if !shared.config().allow_flush_all => {
                 self.refuse(shared, tally, &Refusal::FlushAllOff, request.noreply, out)
             }
+            Action::Data(_) if let Some(refusal) = self.unreadable.take() => {
+                self.refuse(shared, tally, &refusal, request.noreply, out)
+            }
             Action::Data(command) => match shared.engine().execute(turn, command) {
                 Ok(answer) => {
                     count(tally, command, &answer);
@@ -188,7 +291,13 @@ impl Session {
                     }
                     Flow::Read
                 }
-                Err(refusal) => self.refuse(shared, tally, &refusal, request.noreply, out),
+                Err(Halt::Refused(refusal)) => {
+                    self.refuse(shared, tally, &refusal, request.noreply, out)
+                }
+                Err(Halt::Cold(cold)) => {
+                    self.needed = Some(*cold);
+                    Flow::Cold
+                }
             },
         }
     }
@@ -291,120 +400,5 @@ impl Session {
             }
         }
         Flow::Read
-    }
-}
-
-fn count_fault(tally: &Tally, fault: Fault) {
-    let metric = match fault {
-        Fault::Client => Metric::ErrorsClient,
-        Fault::Server => Metric::ErrorsServer,
-    };
-    tally.add(metric, 1);
-}
-
-fn count_refusal(tally: &Tally, refusal: &Refusal) {
-    count_fault(tally, refusal.fault());
-    match refusal {
-        Refusal::TooLarge | Refusal::TooManyMembers { .. } => tally.add(Metric::StoreTooLarge, 1),
-        Refusal::OutOfMemory => tally.add(Metric::StoreNoMemory, 1),
-        Refusal::Key(_)
-        | Refusal::NotANumber { .. }
-        | Refusal::Member { .. }
-        | Refusal::WrongKind { .. }
-        | Refusal::BadDelta
-        | Refusal::DeltaOutOfRange
-        | Refusal::NonNumeric
-        | Refusal::NoTarget
-        | Refusal::TargetNotCounter(_)
-        | Refusal::DiskFull
-        | Refusal::StorageFailed
-        | Refusal::StorageStalled
-        | Refusal::StorageClosed
-        | Refusal::FlushAllOff
-        | Refusal::TermOff
-        | Refusal::TermFromAfar
-        | Refusal::Internal(_) => {}
-    }
-}
-
-/// Counts a command that was carried out.
-fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
-    let missed = answer.reply == Reply::NotFound;
-    match command {
-        Command::Fetch(fetch) => {
-            let Reply::Hits(hits) = &answer.reply else {
-                return;
-            };
-            let found = hits.iter().flatten().count() as u64;
-            let asked = hits.len() as u64;
-            tally.add(Metric::CmdGet, asked);
-            tally.add(Metric::GetHits, found);
-            tally.add(Metric::GetMisses, asked - found);
-            if fetch.touch.is_some() {
-                tally.add(Metric::CmdTouch, asked);
-                tally.add(Metric::TouchHits, found);
-                tally.add(Metric::TouchMisses, asked - found);
-            }
-        }
-        Command::Put(put) => {
-            tally.add(Metric::CmdSet, 1);
-            tally.add(Metric::TotalItems, u64::from(answer.wrote));
-            if matches!(put.mode, Mode::Cas(_)) {
-                tally.add(cas_metric(&answer.reply), 1);
-            }
-        }
-        Command::PutMany(puts) => {
-            tally.add(Metric::CmdSet, puts.len() as u64);
-            tally.add(Metric::TotalItems, puts.len() as u64);
-        }
-        Command::Arith(arith) => {
-            let metric = match (arith.decr, missed) {
-                (false, false) => Metric::IncrHits,
-                (false, true) => Metric::IncrMisses,
-                (true, false) => Metric::DecrHits,
-                (true, true) => Metric::DecrMisses,
-            };
-            tally.add(metric, 1);
-            if let Some(counters) = answer.fanned_out {
-                tally.add(Metric::FanOuts, 1);
-                tally.add(Metric::FanOutCounters, counters);
-            }
-        }
-        Command::Delete { .. } => {
-            tally.add(
-                if missed {
-                    Metric::DeleteMisses
-                } else {
-                    Metric::DeleteHits
-                },
-                1,
-            );
-        }
-        Command::Touch { .. } => {
-            tally.add(Metric::CmdTouch, 1);
-            tally.add(
-                if missed {
-                    Metric::TouchMisses
-                } else {
-                    Metric::TouchHits
-                },
-                1,
-            );
-        }
-        Command::FlushAll { .. } => tally.add(Metric::CmdFlush, 1),
-    }
-}
-
-fn cas_metric(reply: &Reply) -> Metric {
-    match reply {
-        Reply::Exists => Metric::CasBadval,
-        Reply::NotFound => Metric::CasMisses,
-        Reply::Stored
-        | Reply::NotStored
-        | Reply::Deleted
-        | Reply::Touched
-        | Reply::Ok
-        | Reply::Number(_)
-        | Reply::Hits(_) => Metric::CasHits,
     }
 }

@@ -218,6 +218,7 @@ pub fn settings(config: &Config) -> Settings {
         value_bytes_max: config.max_value,
         members_max: MEMBERS_MAX,
         memory_limit: config.memory_limit.unwrap_or(0),
+        cache_bytes: config.cache_memory,
         snapshot_bytes_per_s: config.snapshot_rate,
     }
 }

@@ -25,6 +25,9 @@ use crate::stats::{Metric, Tally};
 /// How long a stopping worker waits for its connections.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// How many threads read values from files for one worker.
+const READERS: usize = 8;
+
 /// What a worker is told.
 pub enum Message {
     /// A client for it.
@@ -91,6 +94,7 @@ pub fn start(
 ) -> std::io::Result<(Handle, std::thread::JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(READERS)
         .build()?;
     let (messages, inbox) = tokio::sync::mpsc::unbounded_channel();
     let load = Arc::new(AtomicUsize::new(0));
@@ -155,6 +159,11 @@ impl Worker {
     /// What all threads share.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// The same, for another thread.
+    pub fn shared_arc(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// This worker's counters.

@@ -7,6 +7,7 @@ use hashbrown::hash_table::Entry as Slot;
 
 use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
+use super::shard::Away;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
@@ -31,6 +32,10 @@ pub(super) trait Stored: Clone {
     fn view(&self) -> ViewValue<'_>;
     /// The named key that the value carries, if it carries one.
     fn name(&self) -> &[u8];
+    /// How much of the value is in a data file and not in memory.
+    fn away(&self) -> Away {
+        Away::default()
+    }
 }
 
 impl Stored for Blob {
@@ -42,6 +47,16 @@ impl Stored for Blob {
     }
     fn name(&self) -> &[u8] {
         self.key()
+    }
+    fn away(&self) -> Away {
+        if self.is_away() {
+            Away {
+                values: 1,
+                bytes: self.len() as u64,
+            }
+        } else {
+            Away::default()
+        }
     }
 }
 
@@ -87,6 +102,8 @@ pub(super) struct Items<V> {
     bytes: usize,
     /// How many items have an expiry.
     expiring: usize,
+    /// What is not in memory.
+    away: Away,
     /// What a snapshot in the making still needs.
     cut: Option<Box<Cut<V>>>,
 }
@@ -114,6 +131,7 @@ impl<V: Stored> Items<V> {
             slots: HashTable::new(),
             bytes: 0,
             expiring: 0,
+            away: Away::default(),
             cut: None,
         }
     }
@@ -124,6 +142,10 @@ impl<V: Stored> Items<V> {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    pub(super) fn away(&self) -> Away {
+        self.away
     }
 
     fn find(&self, hash: u64, key: Key<'_>, now: Time) -> Option<&Item<V>> {
@@ -178,9 +200,11 @@ impl<V: Stored> Items<V> {
         if added {
             self.bytes += bytes;
             self.expiring += expiring;
+            self.away += item.value.away();
         } else {
             self.bytes -= bytes;
             self.expiring -= expiring;
+            self.away -= item.value.away();
         }
     }
 
@@ -199,9 +223,32 @@ impl<V: Stored> Items<V> {
             return false;
         };
         self.bytes -= item.bytes();
+        self.away -= item.value.away();
         edit(&mut item.value);
         item.cas = cas;
         self.bytes += item.bytes();
+        self.away += item.value.away();
+        true
+    }
+
+    /// The value of an entry, if its cas unique is this one.
+    pub(super) fn value(&self, hash: u64, key: Key<'_>, cas: u64) -> Option<&V> {
+        let item = self.slots.find(hash, |item| item.is(key))?;
+        (item.cas == cas).then_some(&item.value)
+    }
+
+    /// Puts another form of the same value in its place, if the cas unique is still this one.
+    /// Not a change: nobody sees a difference, a snapshot included.
+    pub(super) fn reform(&mut self, hash: u64, key: Key<'_>, cas: u64, form: V) -> bool {
+        let found = self.slots.find_mut(hash, |item| item.is(key));
+        let Some(item) = found.filter(|item| item.cas == cas) else {
+            return false;
+        };
+        self.bytes -= item.bytes();
+        self.away -= item.value.away();
+        item.value = form;
+        self.bytes += item.bytes();
+        self.away += item.value.away();
         true
     }
 
@@ -237,10 +284,11 @@ impl<V: Stored> Items<V> {
         if self.expiring == 0 || self.cut.is_some() {
             return;
         }
-        let (mut bytes, mut expiring) = (0, 0);
+        let (mut bytes, mut expiring, mut away) = (0, 0, Away::default());
         self.slots.retain(|item| {
             let gone = item.expires.is_past(now);
             if gone {
+                away += item.value.away();
                 bytes += item.bytes();
                 expiring += 1;
             }
@@ -248,6 +296,7 @@ impl<V: Stored> Items<V> {
         });
         self.bytes -= bytes;
         self.expiring -= expiring;
+        self.away -= away;
     }
 
     /// Every entry that is alive, with its id and its named key.

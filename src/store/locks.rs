@@ -15,7 +15,7 @@ use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
 use crate::types::TypeTable;
-use crate::value::{Delta, Entry, Index};
+use crate::value::{Blob, Delta, Entry, Index};
 
 const WORDS: usize = SHARDS / 64;
 
@@ -185,6 +185,13 @@ impl<'s> WriteSet<'s> {
     fn apply_one(&mut self, key: Key<'_>, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
         let hash = self.store.hashing().key(key);
         self.shard_mut(hash, stamp)?.apply(hash, change, stamp)
+    }
+
+    /// As [`Shard::reform`], in a locked shard.
+    pub fn reform(&mut self, key: TypedKey, cas: u64, form: Blob) -> bool {
+        let hash = self.store.hashing().id(key.id);
+        let shard = self.guards.get_mut(self.set.rank(shard_of(hash)));
+        shard.is_some_and(|shard| shard.reform(hash, key, cas, form))
     }
 
     /// Takes an entry from a snapshot.

@@ -65,12 +65,38 @@ pub struct Sizes {
     pub entries: usize,
     /// What they take in memory, about, in bytes.
     pub bytes: usize,
+    /// What of them is not in memory.
+    pub away: Away,
+}
+
+/// How much is in data files only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Away {
+    /// The number of values.
+    pub values: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Away {
+    fn add_assign(&mut self, other: Self) {
+        self.values += other.values;
+        self.bytes += other.bytes;
+    }
+}
+
+impl std::ops::SubAssign for Away {
+    fn sub_assign(&mut self, other: Self) {
+        self.values -= other.values;
+        self.bytes -= other.bytes;
+    }
 }
 
 impl std::ops::AddAssign for Sizes {
     fn add_assign(&mut self, other: Self) {
         self.entries += other.entries;
         self.bytes += other.bytes;
+        self.away += other.away;
     }
 }
 
@@ -119,12 +145,27 @@ impl Shard {
         }
     }
 
+    /// The value of a DATA entry, if its cas unique is this one.
+    pub fn data(&self, hash: u64, key: TypedKey, cas: u64) -> Option<&Blob> {
+        let table = self.table(key.prefix)?.data()?;
+        table.value(hash, Key::Typed(key), cas)
+    }
+
+    /// Puts the bytes of a DATA value in the place of where they are, or the other way round, if
+    /// its cas unique is still this one. Not a change: nobody sees a difference.
+    pub fn reform(&mut self, hash: u64, key: TypedKey, cas: u64, form: Blob) -> bool {
+        let table = self.table_mut(key.prefix).ok();
+        let data = table.and_then(|(table, _)| table.data_mut());
+        data.is_some_and(|data| data.reform(hash, Key::Typed(key), cas, form))
+    }
+
     /// The sizes of a type, or with `None` of the named keys.
     pub fn sizes(&self, prefix: Option<u16>) -> Sizes {
         match prefix {
             None => Sizes {
                 entries: self.named.len(),
                 bytes: self.named.bytes(),
+                away: self.named.away(),
             },
             Some(prefix) => self.table(prefix).map_or(Sizes::default(), Table::sizes),
         }
@@ -271,7 +312,7 @@ impl Shard {
             Key::Named(_) => {
                 let when = (stamp.time, stamp.seq);
                 found(self.named.edit(&self.hashing, (hash, key), when, |blob| {
-                    *blob = blob.with_value(&data::number_in_place(number, blob.value().len()));
+                    *blob = blob.with_value(&data::number_in_place(number, blob.len()));
                 }))
             }
             Key::Typed(typed) => {

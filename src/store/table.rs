@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::counters::{Counters, Number};
 use super::hashing::Hashing;
 use super::items::Items;
-use super::shard::{Sizes, Stamp};
+use super::shard::{Away, Sizes, Stamp};
 use crate::clock::{Expiry, Time};
 use crate::command::View;
 use crate::command::change::Side;
@@ -29,6 +29,8 @@ pub(super) enum Unfit {
     Missing,
     #[error("does not hold that")]
     Misplaced,
+    #[error("is not in memory")]
+    Away,
 }
 
 /// `Ok` if the entry was there.
@@ -60,13 +62,33 @@ impl Table {
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        let (entries, bytes) = match self {
-            Self::Counter(table) => (table.len(), table.bytes()),
-            Self::Counter64(table) => (table.len(), table.bytes()),
-            Self::Index(table) => (table.len(), table.bytes()),
-            Self::Data(table) => (table.len(), table.bytes()),
+        let (entries, bytes, away) = match self {
+            Self::Counter(table) => (table.len(), table.bytes(), Away::default()),
+            Self::Counter64(table) => (table.len(), table.bytes(), Away::default()),
+            Self::Index(table) => (table.len(), table.bytes(), table.away()),
+            Self::Data(table) => (table.len(), table.bytes(), table.away()),
         };
-        Sizes { entries, bytes }
+        Sizes {
+            entries,
+            bytes,
+            away,
+        }
+    }
+
+    /// The values of a DATA type.
+    pub(super) fn data(&self) -> Option<&Items<Blob>> {
+        match self {
+            Self::Data(table) => Some(table),
+            Self::Counter(_) | Self::Counter64(_) | Self::Index(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn data_mut(&mut self) -> Option<&mut Items<Blob>> {
+        match self {
+            Self::Data(table) => Some(table),
+            Self::Counter(_) | Self::Counter64(_) | Self::Index(_) => None,
+        }
     }
 
     pub(super) fn view(&self, hash: u64, key: TypedKey, now: Time) -> Option<View<'_>> {
@@ -315,10 +337,14 @@ pub(super) fn extend(
     (side, bytes): (Side, &[u8]),
     stamp: Stamp,
 ) -> Result<(), Unfit> {
+    let mut is_away = false;
     found(table.edit(hashing, place, (stamp.time, stamp.seq), |blob| {
-        *blob = match side {
+        let extended = match side {
             Side::Front => blob.extended(bytes, &[]),
             Side::Back => blob.extended(&[], bytes),
         };
-    }))
+        is_away = extended.is_none();
+        *blob = extended.unwrap_or_else(|| blob.clone());
+    }))?;
+    if is_away { Err(Unfit::Away) } else { Ok(()) }
 }

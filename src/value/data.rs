@@ -1,16 +1,68 @@
-//! DATA and named values: bytes, kept together with their key in one shared allocation.
+//! DATA and named values: bytes, kept together with their key in one shared allocation; or, for
+//! a large value of a type that says so, only the place in a data file where the bytes are.
 
 use std::fmt;
 
 use smallvec::SmallVec;
 use triomphe::ThinArc;
 
+use crate::codec::{CodecError, Reader, put_u32, put_u64};
+
 /// An immutable key and value. Clones share the bytes, so a large value goes to the journal, a
 /// snapshot or a reply without being copied; in a table it costs one pointer.
 ///
-/// The header is the key's length; the slice is the key, then the value.
+/// The slice is the key, then the value; or the encoded [`Place`] of the value.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Blob(ThinArc<u8, u8>);
+pub struct Blob(ThinArc<Head, u8>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Head {
+    key_len: u8,
+    is_away: bool,
+}
+
+/// Where the bytes of a value are that memory does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The data file, as the journal numbers them; 0 is none.
+    pub file: u64,
+    /// Where in the file.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u32,
+    /// Their CRC-32C.
+    pub crc: u32,
+}
+
+impl Place {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(24);
+        put_u64(&mut bytes, self.file);
+        put_u64(&mut bytes, self.offset);
+        put_u32(&mut bytes, self.len);
+        put_u32(&mut bytes, self.crc);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(bytes);
+        Ok(Self {
+            file: reader.u64()?,
+            offset: reader.u64()?,
+            len: reader.u32()?,
+            crc: reader.u32()?,
+        })
+    }
+}
+
+/// What there is of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'b> {
+    /// Its bytes.
+    Here(&'b [u8]),
+    /// Where its bytes are.
+    Away(Place),
+}
 
 /// Keys and values that are together at most this long are joined on the stack.
 const JOIN_BYTES: usize = 512;
@@ -18,7 +70,17 @@ const JOIN_BYTES: usize = 512;
 impl Blob {
     /// A value without a key of its own: DATA entries have their id in the table.
     pub fn unnamed(value: &[u8]) -> Self {
-        Self(ThinArc::from_header_and_slice(0, value))
+        Self::made(0, false, value)
+    }
+
+    /// A value of DATA whose bytes are in a data file.
+    pub fn away(place: Place) -> Self {
+        Self::made(0, true, &place.encode())
+    }
+
+    fn made(key_len: u8, is_away: bool, bytes: &[u8]) -> Self {
+        let head = Head { key_len, is_away };
+        Self(ThinArc::from_header_and_slice(head, bytes))
     }
 
     /// The value of a named key. The key has passed the limit of
@@ -27,13 +89,13 @@ impl Blob {
         Self::joined(key, value, &[])
     }
 
-    /// This key with `front` and `back` around its value.
+    /// This key with `front` and `back` around its value; `None` if the value is away.
     #[must_use]
-    pub fn extended(&self, front: &[u8], back: &[u8]) -> Self {
+    pub fn extended(&self, front: &[u8], back: &[u8]) -> Option<Self> {
         let mut value: SmallVec<[u8; JOIN_BYTES]> = SmallVec::new();
         value.extend_from_slice(front);
-        value.extend_from_slice(self.value());
-        Self::joined(self.key(), &value, back)
+        value.extend_from_slice(self.bytes()?);
+        Some(Self::joined(self.key(), &value, back))
     }
 
     /// This key with another value.
@@ -49,13 +111,13 @@ impl Blob {
         for part in [key, value, back] {
             bytes.extend_from_slice(part);
         }
-        Self(ThinArc::from_header_and_slice(key_len, &bytes))
+        Self::made(key_len, false, &bytes)
     }
 
     fn split(&self) -> (&[u8], &[u8]) {
         let bytes = &self.0.slice;
         bytes
-            .split_at_checked(usize::from(self.0.header.header))
+            .split_at_checked(usize::from(self.0.header.header.key_len))
             .unwrap_or((&[], bytes))
     }
 
@@ -64,9 +126,45 @@ impl Blob {
         self.split().0
     }
 
-    /// The value.
-    pub fn value(&self) -> &[u8] {
-        self.split().1
+    /// What there is of the value.
+    pub fn content(&self) -> Content<'_> {
+        let (_, bytes) = self.split();
+        if !self.0.header.header.is_away {
+            return Content::Here(bytes);
+        }
+        // What `away` has encoded can be decoded; a place of no file is refused when it is read.
+        Content::Away(Place::decode(bytes).unwrap_or(Place {
+            file: 0,
+            offset: 0,
+            len: 0,
+            crc: 0,
+        }))
+    }
+
+    /// The value's bytes, unless they are away.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self.content() {
+            Content::Here(bytes) => Some(bytes),
+            Content::Away(_) => None,
+        }
+    }
+
+    /// The value's length, wherever its bytes are.
+    pub fn len(&self) -> usize {
+        match self.content() {
+            Content::Here(bytes) => bytes.len(),
+            Content::Away(place) => place.len as usize,
+        }
+    }
+
+    /// True for a value of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True if memory does not have the bytes.
+    pub fn is_away(&self) -> bool {
+        self.0.header.header.is_away
     }
 
     /// What this takes on the heap, in bytes: count, header, length and slice, rounded as
@@ -78,12 +176,11 @@ impl Blob {
 
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}={}",
-            self.key().escape_ascii(),
-            self.value().escape_ascii()
-        )
+        let key = self.key().escape_ascii();
+        match self.content() {
+            Content::Here(value) => write!(f, "{key}={}", value.escape_ascii()),
+            Content::Away(place) => write!(f, "{key}={place:?}"),
+        }
     }
 }
 
@@ -111,11 +208,32 @@ mod tests {
     #[test]
     fn a_blob_keeps_key_and_value_apart() {
         let blob = Blob::named(b"key", b"value");
-        assert_eq!((blob.key(), blob.value()), (&b"key"[..], &b"value"[..]));
-        let blob = blob.extended(b"<", b">");
-        assert_eq!((blob.key(), blob.value()), (&b"key"[..], &b"<value>"[..]));
-        assert_eq!(blob.with_value(b"").value(), b"");
+        assert_eq!(
+            (blob.key(), blob.bytes()),
+            (&b"key"[..], Some(&b"value"[..]))
+        );
+        let blob = blob.extended(b"<", b">").unwrap();
+        assert_eq!(
+            (blob.key(), blob.bytes()),
+            (&b"key"[..], Some(&b"<value>"[..]))
+        );
+        assert!(blob.with_value(b"").is_empty());
         assert_eq!(Blob::unnamed(b"v").key(), b"");
+    }
+
+    #[test]
+    fn a_blob_that_is_away_has_a_length_and_no_bytes() {
+        let place = Place {
+            file: 9,
+            offset: 1 << 40,
+            len: 70_000,
+            crc: 7,
+        };
+        let blob = Blob::away(place);
+        assert_eq!(blob.content(), Content::Away(place));
+        assert_eq!((blob.key(), blob.len()), (&b""[..], 70_000));
+        assert_eq!((blob.bytes(), blob.extended(b"x", b"")), (None, None));
+        assert!(blob.heap_bytes() <= 48);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::clock::Expiry;
 pub use counter::Delta;
-pub use data::Blob;
+pub use data::{Blob, Content, Place};
 pub use index::{Index, Member};
 
 /// A value on its own, shared where it is large: cloning one is cheap.

@@ -23,6 +23,7 @@
 )]
 
 mod clients;
+mod cold;
 mod config;
 mod crash;
 mod golden;

@@ -84,9 +84,18 @@ fn question() -> String {
 
 #[test]
 fn a_start_gives_the_state_that_the_killed_server_showed() {
-    let seed = Random::seed("model");
+    states_are_the_same("model", &Config::standard());
+}
+
+#[test]
+fn a_start_gives_the_same_state_with_values_that_are_not_in_memory() {
+    states_are_the_same("model of values away", &Config::standard().leaving());
+}
+
+fn states_are_the_same(name: &str, config: &Config) {
+    let seed = Random::seed(name);
     let rounds = setting("STORAGE_SERVER_MODEL_ROUNDS", 300);
-    let config = Config::standard().text();
+    let config = config.text();
     let question = question();
     for round in 0..rounds {
         let mut random = Random::new(seed + round);

@@ -185,7 +185,7 @@ fn a_record_that_comes_while_the_storage_is_healed_is_kept() {
     let change = Change::Flush { at: None };
     let seq = store.journal.append(Time(1), &change, room);
     store.log.0.push(line(seq, Time(1), &change));
-    writer.finish().unwrap();
+    writer.finish(None).unwrap();
     store.journal.sync_now().unwrap();
     store.assert_no_room_is_lost();
     let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();

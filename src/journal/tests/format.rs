@@ -14,9 +14,10 @@ use crate::journal::record::{
 };
 
 const BASE: Time = Time(1_000_000);
-const FRAME: Frame = Frame {
+const FRAME: Frame<'_> = Frame {
     version: VERSION,
     base: BASE,
+    source: None,
 };
 
 fn bytes(payload: &Payload) -> Vec<u8> {
@@ -229,6 +230,7 @@ fn types_of_the_first_version_have_no_options() {
     let first = Frame {
         version: 1,
         base: BASE,
+        source: None,
     };
     let rows = [
         TypeDef {
@@ -255,7 +257,7 @@ fn request(change: &Change<'_>) -> (u64, u64) {
     let value = |value: &Value| match value {
         Value::Number(_) => 1,
         Value::Index(index) => index.iter().map(member_bytes).sum(),
-        Value::Data(blob) => blob.value().len() as u64,
+        Value::Data(blob) => blob.len() as u64,
     };
     match change {
         Change::Put {

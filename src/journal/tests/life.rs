@@ -242,7 +242,7 @@ fn records_after_the_cut_are_not_lost() {
     let before = store.log.clone();
     assert!(store.turns(5));
     before.write(&mut writer).unwrap();
-    writer.finish().unwrap();
+    writer.finish(None).unwrap();
     assert!(store.turns(5));
     for disk in [
         disk.kill(),

@@ -49,7 +49,7 @@ impl Replay for Log {
             return Err(ReplayError("not one of ours".to_owned()));
         };
         self.0
-            .push(String::from_utf8(blob.value().to_vec()).unwrap());
+            .push(String::from_utf8(blob.bytes().unwrap().to_vec()).unwrap());
         Ok(())
     }
 
@@ -292,7 +292,7 @@ impl Store {
         writer.types(&some_types())?;
         writer.pending_flush(Some(Time(5)))?;
         self.log.write(&mut writer)?;
-        writer.finish()
+        writer.finish(None)
     }
 
     /// What is in the room's accounts that should not be: nothing is promised between turns.

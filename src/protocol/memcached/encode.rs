@@ -30,19 +30,26 @@ pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"END\r\n");
 }
 
+/// The value of a found entry is not in memory: nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Away;
+
 /// Writes one found entry under the key as it was sent.
-pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
+pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) -> Result<(), Away> {
+    let data = match &hit.value {
+        Value::Data(blob) => blob.bytes().ok_or(Away)?,
+        Value::Number(_) | Value::Index(_) => &[],
+    };
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
     out.push(b' ');
     write_number(hit.flags.into(), out);
     out.push(b' ');
     match &hit.value {
-        Value::Data(blob) => {
-            let value = blob.value();
-            write_number(value.len() as u64, out);
+        Value::Data(_) => {
+            write_number(data.len() as u64, out);
             write_cas(hit, with_cas, out);
-            out.extend_from_slice(value);
+            out.extend_from_slice(data);
         }
         Value::Number(number) => {
             let mut buffer = itoa::Buffer::new();
@@ -60,6 +67,7 @@ pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(b"\r\n");
+    Ok(())
 }
 
 /// Writes why a command was refused.

@@ -49,6 +49,16 @@ impl Config {
         self
     }
 
+    /// With DATA types whose values leave memory as soon as they may.
+    #[must_use]
+    pub(crate) fn leaving(mut self) -> Self {
+        let types = self.0.entry("types".to_owned()).or_default();
+        for value in types.values_mut().filter(|value| *value == "\"DATA\"") {
+            "{ kind = \"DATA\", keep_in_memory = 0 }".clone_into(value);
+        }
+        self
+    }
+
     pub(crate) fn set(&mut self, section: &str, key: &str, value: &str) {
         let section = self.0.entry(section.to_owned()).or_default();
         section.insert(key.to_owned(), value.to_owned());

@@ -109,6 +109,7 @@ impl MemoryWire {
             );
             self.input.drain(..taken);
             engine.flush().unwrap();
+            engine.put_away();
             self.received += output.unsent().len() as u64;
             self.largest_output = self.largest_output.max(output.unsent().len());
             // Nobody looks at more than this, and some tests make far more.
@@ -117,6 +118,11 @@ impl MemoryWire {
             }
             match flow {
                 Flow::Read | Flow::Later => {}
+                Flow::Cold => {
+                    let cold = self.session.cold();
+                    let read = cold.iter().map(|cold| engine.read_cold(cold)).collect();
+                    self.session.thaw(&self.shared, &self.tally, read);
+                }
                 Flow::Close => self.closed = true,
                 Flow::Reopen | Flow::Snapshot => {
                     let moved = engine.journal().files_moved();

@@ -1,0 +1,200 @@
+//! Values that memory does not keep: how they leave, how they are read, and how those that are
+//! read often stay near.
+//!
+//! Invariant: a value is read without any lock, and not by a thread that serves. Whoever finds an
+//! entry whose value is away gets a [`Cold`] under the same lock, which stays readable whatever
+//! happens to the entry. The cache is keyed by cas unique, so nothing in it is ever wrong, and a
+//! snapshot, which moves values, leaves them in it.
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::Engine;
+use crate::command::{Fetch, Hit, Refusal, View};
+use crate::journal::{JournalError, Located};
+use crate::key::{Key, TypedKey};
+use crate::value::{Blob, Content, Entry, Place, Value};
+
+/// A value that has to be read from its file.
+#[derive(Clone, Debug)]
+pub struct Cold {
+    key: TypedKey,
+    cas: u64,
+    at: Located,
+}
+
+impl Cold {
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.at.len()
+    }
+
+    /// True for a value of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which value: its key and its cas unique.
+type Of = (TypedKey, u64);
+
+/// Values count with what they take.
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Of, Blob> for ByBytes {
+    fn weight(&self, _: &Of, blob: &Blob) -> u64 {
+        blob.heap_bytes() as u64 + ENTRY_BYTES
+    }
+}
+
+/// About what the cache needs for a value beside the value.
+const ENTRY_BYTES: u64 = 64;
+
+/// About how large a cached value is, to size the cache's tables.
+const USUAL_BYTES: u64 = 8 << 10;
+
+/// Values that were read from their files and may be wanted again.
+pub(super) struct Hot(Cache<Of, Blob, ByBytes>);
+
+impl Hot {
+    pub(super) fn new(bytes: u64) -> Self {
+        let usual = usize::try_from(bytes / USUAL_BYTES).unwrap_or(usize::MAX);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(usual.clamp(16, 1 << 20))
+            .weight_capacity(bytes)
+            .shards(SHARDS)
+            .build();
+        Self(match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // Only options that are left out can be at fault, and none are.
+            Err(_) => Cache::with_weighter(usual, bytes, ByBytes),
+        })
+    }
+}
+
+/// Few, so that one can take a large value.
+const SHARDS: usize = 4;
+
+impl Engine {
+    /// What a reply says of a found entry; a value that has to be read goes to `cold`. Call it
+    /// under the lock of the entry.
+    pub(super) fn hit(&self, key: Key<'_>, view: View<'_>, cold: &mut Vec<Cold>) -> Hit {
+        let mut hit = Fetch::hit(view);
+        if let (Key::Typed(key), Value::Data(blob)) = (key, &hit.value)
+            && let Content::Away(place) = blob.content()
+        {
+            match self.hot.0.get(&(key, hit.cas)) {
+                Some(blob) => hit.value = Value::Data(blob),
+                None => cold.push(self.cold(key, hit.cas, place)),
+            }
+        }
+        hit
+    }
+
+    pub(super) fn cold(&self, key: TypedKey, cas: u64, place: Place) -> Cold {
+        let at = self.journal.files().locate(place);
+        Cold { key, cas, at }
+    }
+
+    /// Reads a value; it stays near for a while. May take as long as the disk takes: call it
+    /// without any lock and not from a thread that serves.
+    pub fn read_cold(&self, cold: &Cold) -> Result<Blob, Refusal> {
+        let of = (cold.key, cold.cas);
+        if let Some(blob) = self.hot.0.get(&of) {
+            return Ok(blob);
+        }
+        match cold.at.read() {
+            Ok(bytes) => {
+                let blob = Blob::unnamed(&bytes);
+                self.hot.0.insert(of, blob.clone());
+                Ok(blob)
+            }
+            Err(error) => {
+                tracing::error!(key = %cold.key, "a value cannot be read: {error}");
+                Err(Refusal::Unreadable {
+                    key: cold.key,
+                    why: error.to_string(),
+                })
+            }
+        }
+    }
+
+    /// Puts a value that has been read back into memory, if its entry has not changed meanwhile:
+    /// a command that needs the bytes finds them there.
+    pub fn warm(&self, cold: &Cold, blob: Blob) {
+        let hash = self.store.hashing().id(cold.key.id);
+        let mut shard = self.store.write(hash);
+        shard.reform(hash, cold.key, cold.cas, blob);
+    }
+
+    /// Lets values leave memory that may and whose records last.
+    pub fn put_away(&self) {
+        self.journal.put_away(|leaving| {
+            let (key, cas) = (leaving.key, leaving.seq);
+            let hash = self.store.hashing().id(key.id);
+            let blob = {
+                let shard = self.store.read(hash);
+                let blob = shard.data(hash, key, cas);
+                blob.filter(|blob| shard.types().may_leave(key.prefix, blob.len()))
+                    .cloned()
+            };
+            let Some(place) = blob.as_ref().and_then(Blob::bytes).map(|it| leaving.at(it)) else {
+                return;
+            };
+            let mut shard = self.store.write(hash);
+            if shard.data(hash, key, cas).is_some_and(|it| !it.is_away()) {
+                shard.reform(hash, key, cas, Blob::away(place));
+            }
+        });
+    }
+
+    /// A snapshot has been read back and has this value: it is there from now on, if it is away
+    /// or may leave.
+    pub(super) fn moved(&self, key: TypedKey, cas: u64, blob: Blob) {
+        let hash = self.store.hashing().id(key.id);
+        let mut shard = self.store.write(hash);
+        let may_leave = shard.types().may_leave(key.prefix, blob.len());
+        let old = shard.data(hash, key, cas);
+        if old.is_some_and(|old| may_leave || old.is_away()) {
+            shard.reform(hash, key, cas, blob);
+        }
+    }
+
+    /// The entry with its value, which a snapshot needs wherever it is.
+    pub(super) fn whole(&self, key: Key<'_>, entry: &Entry) -> Result<Option<Entry>, JournalError> {
+        let Value::Data(blob) = &entry.value else {
+            return Ok(None);
+        };
+        let Content::Away(place) = blob.content() else {
+            return Ok(None);
+        };
+        let read = self.journal.files().locate(place).read();
+        let bytes = read.map_err(|source| JournalError::Value {
+            key: key.to_string(),
+            source,
+        })?;
+        Ok(Some(Entry {
+            value: Value::Data(Blob::unnamed(&bytes)),
+            ..*entry
+        }))
+    }
+
+    /// True if a value is away or may leave memory.
+    pub(super) fn values_leave(&self) -> bool {
+        let types = self.store.types();
+        let (sizes, _) = self.store.sizes();
+        types.rows().iter().any(|row| row.keep_in_memory.is_some())
+            || sizes.iter().any(|(_, sizes)| sizes.away.values > 0)
+    }
+
+    /// What the values take that were read and stay near, in bytes.
+    pub fn hot_bytes(&self) -> u64 {
+        self.hot.0.weight()
+    }
+}

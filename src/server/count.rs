@@ -1,0 +1,124 @@
+//! What a session counts of its requests, and under which metric.
+
+use crate::command::refusal::Fault;
+use crate::command::{Command, Mode, Refusal, Reply};
+use crate::engine::Answer;
+use crate::stats::{Metric, Tally};
+
+/// Counts an error by who is at fault.
+pub(super) fn count_fault(tally: &Tally, fault: Fault) {
+    let metric = match fault {
+        Fault::Client => Metric::ErrorsClient,
+        Fault::Server => Metric::ErrorsServer,
+    };
+    tally.add(metric, 1);
+}
+
+/// Counts a refused command.
+pub(super) fn count_refusal(tally: &Tally, refusal: &Refusal) {
+    count_fault(tally, refusal.fault());
+    match refusal {
+        Refusal::TooLarge | Refusal::TooManyMembers { .. } => tally.add(Metric::StoreTooLarge, 1),
+        Refusal::OutOfMemory => tally.add(Metric::StoreNoMemory, 1),
+        Refusal::Key(_)
+        | Refusal::Unreadable { .. }
+        | Refusal::NotANumber { .. }
+        | Refusal::Member { .. }
+        | Refusal::WrongKind { .. }
+        | Refusal::BadDelta
+        | Refusal::DeltaOutOfRange
+        | Refusal::NonNumeric
+        | Refusal::NoTarget
+        | Refusal::TargetNotCounter(_)
+        | Refusal::DiskFull
+        | Refusal::StorageFailed
+        | Refusal::StorageStalled
+        | Refusal::StorageClosed
+        | Refusal::FlushAllOff
+        | Refusal::TermOff
+        | Refusal::TermFromAfar
+        | Refusal::Internal(_) => {}
+    }
+}
+
+/// Counts a command that was carried out.
+pub(super) fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
+    let missed = answer.reply == Reply::NotFound;
+    match command {
+        Command::Fetch(fetch) => {
+            let Reply::Hits(hits) = &answer.reply else {
+                return;
+            };
+            let found = hits.iter().flatten().count() as u64;
+            let asked = hits.len() as u64;
+            tally.add(Metric::CmdGet, asked);
+            tally.add(Metric::GetHits, found);
+            tally.add(Metric::GetMisses, asked - found);
+            if fetch.touch.is_some() {
+                tally.add(Metric::CmdTouch, asked);
+                tally.add(Metric::TouchHits, found);
+                tally.add(Metric::TouchMisses, asked - found);
+            }
+        }
+        Command::Put(put) => {
+            tally.add(Metric::CmdSet, 1);
+            tally.add(Metric::TotalItems, u64::from(answer.wrote));
+            if matches!(put.mode, Mode::Cas(_)) {
+                tally.add(cas_metric(&answer.reply), 1);
+            }
+        }
+        Command::PutMany(puts) => {
+            tally.add(Metric::CmdSet, puts.len() as u64);
+            tally.add(Metric::TotalItems, puts.len() as u64);
+        }
+        Command::Arith(arith) => {
+            let metric = match (arith.decr, missed) {
+                (false, false) => Metric::IncrHits,
+                (false, true) => Metric::IncrMisses,
+                (true, false) => Metric::DecrHits,
+                (true, true) => Metric::DecrMisses,
+            };
+            tally.add(metric, 1);
+            if let Some(counters) = answer.fanned_out {
+                tally.add(Metric::FanOuts, 1);
+                tally.add(Metric::FanOutCounters, counters);
+            }
+        }
+        Command::Delete { .. } => {
+            tally.add(
+                if missed {
+                    Metric::DeleteMisses
+                } else {
+                    Metric::DeleteHits
+                },
+                1,
+            );
+        }
+        Command::Touch { .. } => {
+            tally.add(Metric::CmdTouch, 1);
+            tally.add(
+                if missed {
+                    Metric::TouchMisses
+                } else {
+                    Metric::TouchHits
+                },
+                1,
+            );
+        }
+        Command::FlushAll { .. } => tally.add(Metric::CmdFlush, 1),
+    }
+}
+
+fn cas_metric(reply: &Reply) -> Metric {
+    match reply {
+        Reply::Exists => Metric::CasBadval,
+        Reply::NotFound => Metric::CasMisses,
+        Reply::Stored
+        | Reply::NotStored
+        | Reply::Deleted
+        | Reply::Touched
+        | Reply::Ok
+        | Reply::Number(_)
+        | Reply::Hits(_) => Metric::CasHits,
+    }
+}
