@@ -9,7 +9,7 @@
 //!
 //! | layer | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`exit`] | bounds, bytes, time, figures |
+//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`exit`] | bounds, time, figures |
 //! | 1 | [`key`] [`types`] [`value`] [`config`] | what is stored, and what the operator says |
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |
@@ -33,6 +33,7 @@ pub mod command;
 pub mod config;
 pub mod engine;
 pub mod exit;
+pub mod holds;
 pub mod journal;
 pub mod key;
 pub mod limits;

@@ -21,6 +21,7 @@ use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publis
 use super::sync::Signal;
 use super::writer::{Active, Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError, Options, Recovered};
+use crate::holds::Holds;
 
 /// The one edit: temporaries go, a torn tail is put aside and cut, and what was read lasts.
 pub(super) fn edit(
@@ -204,6 +205,7 @@ fn start(
         places,
         syncs: AtomicU64::new(0),
         errors: AtomicU64::new(0),
+        holds: Holds::default(),
     });
     let thread = if background {
         let spawned = Journal::spawn(&shared);

@@ -2,8 +2,9 @@
 //! closing the journal.
 //!
 //! Invariant: a file has its final name only when its content up to then lasts, so a final name
-//! with a bad header is damage. A segment gets its End batch only after all its records last,
-//! and is not written to after it. The journal's other modules use this.
+//! with a bad header is damage. A segment is followed by another, or gets its End batch when the
+//! journal is closed, only after all its records last; it is not written to after that. The
+//! journal's other modules use this.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -107,6 +108,88 @@ pub(super) fn write_store(disk: &dyn Disk, header: &FileHeader) -> Result<(), Jo
     publish(disk, &temporary, &Name::Store.to_string())
 }
 
+/// A file that is to become a segment: there is space in it, and no header yet.
+struct Blank {
+    name: String,
+    file: Arc<dyn DiskFile>,
+    allocated: u64,
+}
+
+impl Blank {
+    /// Makes the file under its temporary name, with space for `outstanding` bytes of records and,
+    /// if there is that much, `ahead` more.
+    fn create(
+        disk: &dyn Disk,
+        number: u64,
+        outstanding: u64,
+        ahead: u64,
+    ) -> Result<Self, JournalError> {
+        let name = Name::Segment(number).temporary();
+        let mut blank = Self {
+            file: Arc::from(create_temporary(disk, &name)?),
+            name,
+            allocated: 0,
+        };
+        let needed = segment_bytes(outstanding);
+        let made = match blank.allocate(needed + ahead) {
+            Err(error) if is_full(&error) => blank.allocate(needed),
+            made => made,
+        };
+        blank.or_discard(disk, made)
+    }
+
+    fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes > self.allocated {
+            self.file.allocate(self.allocated, bytes - self.allocated)?;
+            self.allocated = bytes;
+        }
+        Ok(())
+    }
+
+    /// Makes what there is last, so that little is left to do when the segment begins.
+    fn sync(self, disk: &dyn Disk) -> Result<Self, JournalError> {
+        let synced = self.file.sync_all();
+        self.or_discard(disk, synced)
+    }
+
+    /// Begins the segment, which lacks only its name then.
+    fn begin(
+        mut self,
+        disk: &dyn Disk,
+        header: FileHeader,
+        outstanding: u64,
+    ) -> Result<NewSegment, JournalError> {
+        let begun = self
+            .allocate(segment_bytes(outstanding))
+            .and_then(|()| {
+                self.file
+                    .write_all_at(0, &mut [IoSlice::new(&header.encode())])
+            })
+            .and_then(|()| self.file.sync_all());
+        let Self {
+            file, allocated, ..
+        } = self.or_discard(disk, begun)?;
+        Ok(NewSegment {
+            header,
+            file,
+            allocated,
+        })
+    }
+
+    fn or_discard(self, disk: &dyn Disk, result: io::Result<()>) -> Result<Self, JournalError> {
+        if result.is_err() {
+            discard(disk, &self.name);
+        }
+        result.map_err(failed("write", &self.name))?;
+        Ok(self)
+    }
+}
+
+/// How long a segment is that has room for so many bytes of records.
+const fn segment_bytes(records: u64) -> u64 {
+    FILE_HEADER_BYTES as u64 + records + BATCH_HEADER_BYTES as u64
+}
+
 /// A segment that is complete but for its name.
 pub(super) struct NewSegment {
     pub(super) header: FileHeader,
@@ -123,43 +206,20 @@ impl NewSegment {
         outstanding: u64,
         ahead: u64,
     ) -> Result<Self, JournalError> {
-        let name = Name::Segment(header.number).temporary();
-        let file = create_temporary(disk, &name)?;
-        let made = Self::fill(&*file, &header, outstanding, ahead).map_err(failed("write", &name));
-        if made.is_err() {
-            discard(disk, &name);
-        }
-        Ok(Self {
-            header,
-            file: Arc::from(file),
-            allocated: made?,
-        })
+        Blank::create(disk, header.number, outstanding, ahead)?.begin(disk, header, outstanding)
     }
 
-    fn fill(
-        file: &dyn DiskFile,
-        header: &FileHeader,
-        outstanding: u64,
-        ahead: u64,
-    ) -> io::Result<u64> {
-        file.write_all_at(0, &mut [IoSlice::new(&header.encode())])?;
-        let start = FILE_HEADER_BYTES as u64;
-        let needed = outstanding + BATCH_HEADER_BYTES as u64;
-        let bytes = match file.allocate(start, needed + ahead) {
-            Ok(()) => needed + ahead,
-            Err(error) if is_full(&error) => {
-                file.allocate(start, needed)?;
-                needed
-            }
-            Err(error) => return Err(error),
-        };
-        file.sync_all()?;
-        Ok(start + bytes)
+    fn name(&self) -> String {
+        Name::Segment(self.header.number).to_string()
     }
 
+    fn temporary(&self) -> String {
+        Name::Segment(self.header.number).temporary()
+    }
+
+    /// Gives it its name, which lasts from then on.
     pub(super) fn publish(&self, disk: &dyn Disk) -> Result<(), JournalError> {
-        let name = Name::Segment(self.header.number);
-        publish(disk, &name.temporary(), &name.to_string())
+        publish(disk, &self.temporary(), &self.name())
     }
 }
 
@@ -193,63 +253,75 @@ impl Active {
 }
 
 impl Shared {
-    /// Closes the segment and begins the next one, of `generation` or the same as now. The
-    /// caller holds the sync lock.
+    /// Leaves the segment and begins the next one, of `generation` or the same as now. The caller
+    /// holds the sync lock. The segment that is left needs no End batch: all of it lasts before
+    /// the next one has a name, and that one knows where it begins.
     pub(super) fn rotate_locked(
         &self,
         sync: &MutexGuard<'_, ()>,
         generation: Option<u64>,
     ) -> Result<(), JournalError> {
-        // Most of the work without the file lock, so that workers can write meanwhile.
+        // Workers wait while the file lock is held: most of what takes time is done before and
+        // after, and under the lock two syncs of very little.
         let early = self.flush().and_then(|()| self.sync_locked(sync));
+        let disk = &*self.disk;
+        let ahead = self.options.allocate_bytes;
+        let (number, promised) = {
+            let active = self.active.lock();
+            early.map_err(|_| self.not_well(&active))?;
+            let room = self.room.load(Relaxed);
+            (active.last_number + 1, outstanding(&active, room))
+        };
+        let blank = Blank::create(disk, number, promised, ahead)?.sync(disk)?;
+        let held = self.holds.begin();
         let mut active = self.active.lock();
-        early.map_err(|_| self.not_well(&active))?;
-        let end = self.prepare_end(&mut active)?;
-        let mut bytes = Vec::new();
+        if let Err(error) = self.sync_rest(&mut active) {
+            discard(disk, &blank.name);
+            return Err(error);
+        }
         let header = FileHeader {
             kind: FileKind::Segment,
             version: VERSION,
             log_id: self.log_id,
             generation: generation.unwrap_or(0).max(active.generation),
-            number: active.last_number + 1,
-            base_seq: end.first_seq,
+            number,
+            base_seq: self.written.load(Acquire) + 1,
             time: active.newest,
-            chain: end.encode(active.seed, &mut bytes),
+            chain: active.prev_crc,
             fresh: false,
         };
         let room = self.room.swap(0, Relaxed);
-        let result = self.make_next(&mut active, header, room, &bytes);
-        match result {
-            Ok(new) => self.switch_to(&mut active, new, room),
+        let new = match blank.begin(disk, header, outstanding(&active, room)) {
+            Ok(new) => new,
             Err(error) => {
                 self.room.fetch_add(room, Relaxed);
                 return Err(error);
             }
-        }
-        Ok(())
-    }
-
-    fn make_next(
-        &self,
-        active: &mut Active,
-        header: FileHeader,
-        room: i64,
-        end: &[u8],
-    ) -> Result<NewSegment, JournalError> {
-        let outstanding = outstanding(active, room);
-        let ahead = self.options.allocate_bytes;
-        let new = NewSegment::create(&*self.disk, header, outstanding, ahead)?;
-        let closed = write_end(active, end)
-            .map_err(failed("close", active.name()))
-            .and_then(|()| new.publish(&*self.disk));
-        if let Err(error) = closed {
-            // The old segment may be closed and the new one may not be there: no way on.
-            self.fail(active, error.to_string());
-            discard(&*self.disk, &Name::Segment(header.number).temporary());
-            active.last_number = header.number;
+        };
+        let (left, left_bytes) = (Arc::clone(&active.file), active.offset);
+        if let Err(error) = disk.rename(&new.temporary(), &new.name()) {
+            // Nobody knows which segment a restart would take for the last one: no way on.
+            self.room.fetch_add(room, Relaxed);
+            active.last_number = number;
+            let error = failed("rename", new.temporary())(error);
+            self.fail(&mut active, error.to_string());
             return Err(error);
         }
-        Ok(new)
+        self.switch_to(&mut active, new, room);
+        drop(active);
+        drop(held);
+        // Nothing in the new segment counts as synced before its name lasts.
+        let named = disk
+            .sync_dir()
+            .map_err(failed("sync the directory of", Name::Segment(number)));
+        if let Err(error) = &named {
+            self.fail(&mut self.active.lock(), error.to_string());
+        } else if let Err(error) = left.truncate(left_bytes) {
+            tracing::warn!(
+                "cannot give back the space after {left_bytes} bytes of a segment: {error}"
+            );
+        }
+        named
     }
 
     /// Takes `new` as the active segment; `room` is what was free in the old one, and is 0 now.
@@ -263,11 +335,8 @@ impl Shared {
         self.oldest_ms.store(0, Release);
     }
 
-    /// Writes and syncs everything, so that the End batch, which is answered, tells the truth.
-    fn prepare_end(
-        &self,
-        active: &mut MutexGuard<'_, Active>,
-    ) -> Result<BatchHeader, JournalError> {
+    /// Writes and syncs everything.
+    fn sync_rest(&self, active: &mut MutexGuard<'_, Active>) -> Result<(), JournalError> {
         if self.write_out(active).is_err() {
             return Err(self.not_well(active));
         }
@@ -283,12 +352,7 @@ impl Shared {
             active.unsynced_ms = 0;
             self.oldest_ms.store(0, Release);
         }
-        Ok(BatchHeader::end(
-            written + 1,
-            written,
-            active.newest,
-            active.prev_crc,
-        ))
+        Ok(())
     }
 
     /// Why nothing can be written.
@@ -339,7 +403,9 @@ impl Journal {
         if shared.health.load(Acquire) == CLOSED {
             return Ok(());
         }
-        let end = shared.prepare_end(&mut active)?;
+        shared.sync_rest(&mut active)?;
+        let written = shared.written.load(Acquire);
+        let end = BatchHeader::end(written + 1, written, active.newest, active.prev_crc);
         let mut bytes = Vec::new();
         end.encode(active.seed, &mut bytes);
         if let Err(error) = write_end(&mut active, &bytes) {

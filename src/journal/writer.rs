@@ -26,6 +26,7 @@ use super::sync::Signal;
 use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Replay, Room, Stats};
 use crate::clock::{Tick, Time};
 use crate::command::change::Change;
+use crate::holds::Holds;
 use crate::types::TypeTable;
 
 /// Called by the sync thread after each sync and when the storage fails.
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) places: Places,
     pub(super) syncs: AtomicU64,
     pub(super) errors: AtomicU64,
+    /// How long the file lock was held to begin segments.
+    pub(super) holds: Holds,
 }
 
 /// [`Shared::health`]: all is well.
@@ -393,6 +396,11 @@ impl Journal {
         stats.failed.is_some()
             || stats.bytes_since_snapshot >= due_bytes
             || self.shared.work.load(Relaxed) >= self.shared.options.snapshot_work
+    }
+
+    /// How long the file lock was held to begin segments.
+    pub fn holds(&self) -> &Holds {
+        &self.shared.holds
     }
 
     /// The reason while the storage has failed.

@@ -208,10 +208,11 @@ const OURS: &[(&str, Source)] = &[
     ),
     (
         "lock_hold_max_us",
-        Number(|of| {
-            let max = of.shared.engine().store().holds().max();
-            u64::try_from(max.as_micros()).unwrap_or(u64::MAX)
-        }),
+        Number(|of| of.shared.engine().store().holds().max_us()),
+    ),
+    (
+        "journal_lock_hold_max_us",
+        Number(|of| of.shared.engine().journal().holds().max_us()),
     ),
     (
         "snapshot_running",

@@ -135,6 +135,7 @@ impl Shared {
     /// Counts from now on: `stats reset`.
     pub fn reset_counters(&self) {
         self.engine.store().holds().reset();
+        self.engine.journal().holds().reset();
         *self.baseline.lock() = Metric::ALL
             .iter()
             .map(|metric| self.total(*metric))

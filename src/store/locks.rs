@@ -7,11 +7,11 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::Store;
 use super::hashing::shard_of;
-use super::holds::Hold;
 use super::shard::{Misfit, Shard, Stamp};
 use crate::clock::Time;
 use crate::command::change::Change;
 use crate::command::{View, ViewValue};
+use crate::holds::Hold;
 use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
 use crate::types::TypeTable;

@@ -8,7 +8,6 @@
 mod counters;
 pub mod cut;
 pub mod hashing;
-pub mod holds;
 mod items;
 pub mod locks;
 pub mod shard;
@@ -20,10 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::{Expiry, Time};
+use crate::holds::Holds;
 use crate::limits::SHARDS;
 use crate::types::TypeTable;
 use hashing::{Hashing, shard_of};
-use holds::Holds;
 use locks::{ReadSet, ShardSet, WriteSet};
 use shard::{Shard, Sizes};
 

@@ -15,6 +15,7 @@ const FILE_LINES_MAX: usize = 500;
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["limits"]),
     (1, &["codec", "clock", "stats", "exit"]),
+    (2, &["holds"]),
     (10, &["key"]),
     (11, &["types"]),
     (12, &["value", "config"]),

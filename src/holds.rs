@@ -1,8 +1,8 @@
-//! How long locks are held: by whatever takes several shards, or one for more than one entry.
-//! Single entries are not measured: reading the clock twice would cost as much as they do.
+//! How long locks are held that others may wait for: of shards, by whatever takes several of them
+//! or one for more than one entry (reading the clock twice would cost as much as a single entry
+//! does); and the journal's file lock, while the next segment begins.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::clock::Tick;
 
@@ -14,16 +14,16 @@ pub struct Holds {
 
 impl Holds {
     /// A hold begins now, or waiting for it; it ends when the answer is dropped.
-    pub(super) fn begin(&self) -> Hold<'_> {
+    pub fn begin(&self) -> Hold<'_> {
         Hold {
             holds: self,
             begun: Tick::now(),
         }
     }
 
-    /// The longest hold since the start or the last [`Holds::reset`].
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.max_us.load(Relaxed))
+    /// The longest hold since the start or the last [`Holds::reset`], in microseconds.
+    pub fn max_us(&self) -> u64 {
+        self.max_us.load(Relaxed)
     }
 
     /// Forgets what was measured.
@@ -34,7 +34,7 @@ impl Holds {
 
 /// A lock is being held.
 #[derive(Debug)]
-pub(super) struct Hold<'h> {
+pub struct Hold<'h> {
     holds: &'h Holds,
     begun: Tick,
 }
