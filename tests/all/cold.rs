@@ -1,11 +1,38 @@
 //! Values that memory does not keep: every command answers as if it did, whatever happens to the
 //! files in the meantime, and a data set may be larger than memory.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
 use storage_server::journal::sim::SimDisk;
 
 use crate::support::memory::MemoryServer;
-use crate::support::{Config, Random};
+use crate::support::{Client, Config, Daemon, Home, Random, until};
 use crate::transcript::{Cut, Transcript};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Values above 100 bytes leave memory at once, and nothing stays near.
+fn config() -> Config {
+    Config::standard()
+        .with("types", "3", "{ kind = \"DATA\", keep_in_memory = 100 }")
+        .with("data", "cache_memory", "0")
+        .with("data", "fsync", "\"always\"")
+}
+
+fn figure(client: &mut Client, name: &str) -> u64 {
+    client.stats("").unwrap()[name].parse().unwrap()
+}
+
+fn until_away(client: &mut Client, values: u64) {
+    until("values are away", PATIENCE, || {
+        (figure(client, "values_away") == values).then_some(())
+    });
+}
 
 #[test]
 fn transcripts_are_the_same_with_values_that_are_not_in_memory() {
@@ -90,4 +117,268 @@ fn a_value_leaves_memory_and_what_is_read_often_stays_near() {
         "a start leaves it where it is"
     );
     assert_eq!(again.connect().ask(b"get 3.1\r\n"), shown.as_bytes());
+}
+
+#[test]
+fn pipelines_of_cold_values_hot_ones_and_counters_stay_in_order() {
+    let seed = Random::seed("pipelines of values away");
+    let mut random = Random::new(seed);
+    let home = Home::new(config());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let mut values = BTreeMap::new();
+    for id in 0..40 {
+        let value = format!("<{id}>").repeat(1 + random.below(2000) as usize);
+        client.set(&format!("3.{id}"), &value).unwrap();
+        values.insert(id, value);
+    }
+    let away = values.values().filter(|value| value.len() > 100).count();
+    until_away(&mut client, away as u64);
+    let mut socket = TcpStream::connect(daemon.addr()).unwrap();
+    let mut counter = 0;
+    for round in 0..30 {
+        let (mut request, mut expected) = (Vec::new(), Vec::new());
+        for _ in 0..random.below(60) {
+            let id = random.below(40);
+            match random.below(4) {
+                0 => {
+                    counter += 1;
+                    request.extend(b"incr 2.1 1\r\n");
+                    expected.extend(format!("{counter}\r\n").bytes());
+                }
+                1 => {
+                    request.extend(format!("append 3.{id} 0 0 1\r\n+\r\n").bytes());
+                    expected.extend(b"STORED\r\n");
+                    values.get_mut(&id).unwrap().push('+');
+                }
+                _ => {
+                    let ids: Vec<_> = (0..=random.below(5))
+                        .map(|more| (id + more * 7) % 41)
+                        .collect();
+                    let verb = ["get", "gat 0"][random.below(2) as usize];
+                    request.extend(verb.bytes());
+                    for id in &ids {
+                        request.extend(format!(" 3.{id}").bytes());
+                        if let Some(value) = values.get(id) {
+                            let line = format!("VALUE 3.{id} 0 {}\r\n{value}\r\n", value.len());
+                            expected.extend(line.bytes());
+                        }
+                    }
+                    request.extend(b"\r\n");
+                    expected.extend(b"END\r\n");
+                }
+            }
+        }
+        socket.write_all(&request).unwrap();
+        let mut replies = vec![0; expected.len()];
+        socket.read_exact(&mut replies).unwrap();
+        assert!(replies == expected, "seed {seed}, round {round}");
+        // Whatever was added to goes away again, to another place.
+        if random.below(3) == 0 {
+            assert_eq!(client.ask("snapshot").unwrap(), "OK");
+        }
+    }
+    assert!(figure(&mut client, "cold_reads") > 0);
+}
+
+/// A value that says whose it is and which, so that no part of another is taken for it.
+fn versioned(id: u64, version: u64) -> String {
+    format!("<{id}:{version}>").repeat(50 + (version % 400) as usize)
+}
+
+fn version_of(id: u64, value: &str) -> u64 {
+    let version = value.split([':', '>']).nth(1).unwrap().parse().unwrap();
+    assert_eq!(value, versioned(id, version));
+    version
+}
+
+#[test]
+fn values_away_survive_snapshots_moved_files_and_kills_under_load() {
+    const IDS: u64 = 60;
+    let home = Home::new(config().with("data", "compact_min", "\"1m\""));
+    let daemon = home.start();
+    let stop = AtomicBool::new(false);
+    let write = |stop: &AtomicBool| {
+        let mut client = daemon.client();
+        let mut acknowledged = vec![0; IDS as usize];
+        for version in 1.. {
+            let id = version * 7 % IDS;
+            let stored = client
+                .set(&format!("3.{id}"), &versioned(id, version))
+                .unwrap();
+            assert_eq!(stored, "STORED");
+            acknowledged[id as usize] = version;
+            if stop.load(Relaxed) && version > IDS {
+                break;
+            }
+        }
+        acknowledged
+    };
+    let read = |stop: &AtomicBool| {
+        let mut client = daemon.client();
+        let mut seen = vec![0; IDS as usize];
+        while !stop.load(Relaxed) {
+            for id in 0..IDS {
+                if let Some(value) = client.get(&format!("3.{id}")).unwrap() {
+                    let version = version_of(id, &value);
+                    assert!(version >= seen[id as usize]);
+                    seen[id as usize] = version;
+                }
+            }
+        }
+    };
+    let acknowledged = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&stop));
+        let reader = scope.spawn(|| read(&stop));
+        let mut client = daemon.client();
+        for round in 0..8 {
+            if round % 2 == 0 {
+                let moved = home.path(&format!("moved-{round}"));
+                fs::create_dir(&moved).unwrap();
+                for entry in fs::read_dir(home.data()).unwrap() {
+                    let entry = entry.unwrap();
+                    let name = entry.file_name().into_string().unwrap();
+                    if name.starts_with("journal-") || name.starts_with("snapshot-") {
+                        fs::rename(entry.path(), moved.join(name)).ok();
+                    }
+                }
+                assert_eq!(client.ask("reopen").unwrap(), "OK");
+                // Nothing but the new files is needed.
+                fs::remove_dir_all(moved).unwrap();
+            } else {
+                assert_eq!(client.ask("snapshot").unwrap(), "OK");
+            }
+        }
+        stop.store(true, Relaxed);
+        reader.join().unwrap();
+        writer.join().unwrap()
+    });
+    let check = |daemon: &Daemon| {
+        let mut client = daemon.client();
+        for (id, version) in (0..).zip(&acknowledged) {
+            let value = client.get(&format!("3.{id}")).unwrap().unwrap();
+            assert_eq!(version_of(id, &value), *version);
+        }
+    };
+    check(&daemon);
+    daemon.kill9();
+    let daemon = home.start();
+    assert_eq!(figure(&mut daemon.client(), "values_away"), IDS);
+    check(&daemon);
+    assert!(daemon.term().success());
+    check(&home.start());
+}
+
+#[test]
+fn a_damaged_value_is_an_error_that_names_it_and_nothing_else_is_lost() {
+    let home = Home::new(config());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let (bad, good) = ("bad!".repeat(100), "good".repeat(100));
+    client.set("3.1", &bad).unwrap();
+    client.set("3.2", &good).unwrap();
+    until_away(&mut client, 2);
+    let path = home.data().join("journal-0000000002");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(bad.len()).position(|it| it == bad.as_bytes());
+    bytes[at.unwrap() + 77] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let unreadable = |line: &str| {
+        line.starts_with("SERVER_ERROR the value of 3.1 cannot be read: journal-0000000002")
+            && line.ends_with("restore it with salvage or from a backup, or set it again")
+    };
+    for request in [
+        "get 3.1",
+        "gat 0 3.1",
+        "gets 3.1 3.2",
+        "append 3.1 0 0 1\r\n!",
+    ] {
+        let reply = client.ask(request).unwrap();
+        assert!(unreadable(&reply), "{request}: {reply}");
+    }
+    client.send(b"get 3.2 3.1 3.2\r\nincr 2.9 1\r\n").unwrap();
+    assert_eq!(client.line().unwrap(), "VALUE 3.2 0 400");
+    assert_eq!(client.line().unwrap(), good);
+    assert!(unreadable(&client.line().unwrap()));
+    assert_eq!(client.line().unwrap(), "1");
+    assert_eq!(figure(&mut client, "cold_read_errors"), 5);
+    daemon.logged(&["3.1", "cannot be read"]);
+    // What cannot be copied must not be lost with the file that it is in.
+    assert!(client.ask("snapshot").unwrap().starts_with("SERVER_ERROR"));
+    assert!(path.exists());
+    client.set("3.1", &good).unwrap();
+    assert_eq!(client.ask("snapshot").unwrap(), "OK");
+    for key in ["3.1", "3.2"] {
+        assert_eq!(client.get(key).unwrap().unwrap(), good);
+    }
+}
+
+fn resident_bytes(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
+}
+
+#[test]
+fn a_data_set_eight_times_the_memory_limit_is_served() {
+    const VALUES: u64 = 8 << 10;
+    const LIMIT: u64 = 16 << 20;
+    let home = Home::new(
+        Config::bare()
+            .with("types", "3", "{ kind = \"DATA\", keep_in_memory = \"1k\" }")
+            .with("server", "memory_limit", &LIMIT.to_string())
+            .with("server", "threads", "1")
+            .with("data", "cache_memory", "\"2m\"")
+            .with("data", "compact_min", "\"16m\""),
+    );
+    let value = |id: u64| format!("{id:08}").repeat(2048);
+    assert_eq!(VALUES * value(0).len() as u64, 8 * LIMIT);
+    let mut daemon = home.start();
+    let mut client = daemon.client();
+    let mut most = 0;
+    for id in 0..VALUES {
+        until("there is memory again", PATIENCE, || {
+            match client.set(&format!("3.{id}"), &value(id)).unwrap().as_str() {
+                "STORED" => Some(()),
+                refused => {
+                    assert_eq!(refused, "SERVER_ERROR out of memory storing object");
+                    None
+                }
+            }
+        });
+        if id % 64 == 0 {
+            most = most.max(resident_bytes(&daemon));
+        }
+    }
+    for start in 0..2 {
+        for id in 0..VALUES {
+            // A third of the reads is of what was read lately.
+            for id in [id, id - id % 8, id / 2] {
+                let found = client.get(&format!("3.{id}")).unwrap();
+                assert!(found.as_ref() == Some(&value(id)), "3.{id}");
+            }
+            if id % 64 == 0 {
+                most = most.max(resident_bytes(&daemon));
+            }
+        }
+        if start == 0 {
+            assert_eq!(client.ask("snapshot").unwrap(), "OK");
+            most = most.max(resident_bytes(&daemon));
+            assert!(daemon.term().success());
+            daemon = home.start();
+            client = daemon.client();
+            most = most.max(resident_bytes(&daemon));
+        }
+    }
+    assert_eq!(figure(&mut client, "bytes_away"), 8 * LIMIT);
+    assert!(figure(&mut client, "cache_bytes") <= 2 << 20);
+    // The limit is looked at ten times a second, and a snapshot needs memory, too.
+    println!("at most {} MiB were resident", most >> 20);
+    assert!(most < 4 * LIMIT, "{most} bytes were resident");
 }
