@@ -18,8 +18,8 @@
 //! What happened to the failed batch is not known before that.
 //!
 //! **What is assumed of the medium**: a sync that returned has made the data last; a rename is
-//! atomic; writing beside bytes that last does not change them; bytes that were never written
-//! and read as allocated are zeros.
+//! atomic; writing beside bytes that last, or writing them again as they are, does not change
+//! them; bytes that were never written and read as allocated are zeros.
 //!
 //! Files: `record` has the format, [`disk`] the directory and its names, `recover` the
 //! decision between a torn tail and damage.

@@ -291,6 +291,21 @@ impl SimDisk {
         state.lasting_names.insert(name.to_owned(), inode);
     }
 
+    /// Gives a file another name, as if by another program that syncs the directory.
+    pub fn move_file(&self, from: &str, to: &str) {
+        let mut state = self.0.lock();
+        if let Some(inode) = state.names.remove(from) {
+            state.names.insert(to.to_owned(), inode);
+        }
+        state.lasting_names = state.names.clone();
+        state.name_edits.clear();
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> Vec<String> {
+        self.0.lock().names.keys().cloned().collect()
+    }
+
     /// Takes a name away, as if by another program; the file stays for those that have it open.
     pub fn unlink(&self, name: &str) {
         let mut state = self.0.lock();

@@ -33,6 +33,7 @@ mod readme;
 mod regression;
 mod restart;
 mod signals;
+mod sim;
 mod stats;
 mod support;
 mod syscalls;

@@ -147,10 +147,14 @@ fn write_sectors(
         if random.wins(odds) {
             write_into(content, offset, part);
         } else if crash == Crash::Garbage {
-            let noise: Vec<u8> = part
-                .iter()
-                .map(|_| random.next().to_le_bytes()[0])
-                .collect();
+            // A byte that is written as it already is stays: the medium is trusted so far.
+            let old = content.get(offset..).unwrap_or_default().iter().copied();
+            let old = old.map(Some).chain(std::iter::repeat(None));
+            let noise = |(byte, old)| match old {
+                Some(old) if old == byte => byte,
+                Some(_) | None => random.next().to_le_bytes()[0],
+            };
+            let noise: Vec<u8> = part.iter().copied().zip(old).map(noise).collect();
             write_into(content, offset, &noise);
         }
         offset += part.len();
