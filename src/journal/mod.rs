@@ -76,6 +76,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Space is allocated ahead in steps of this size, each twice the one before, up to 64 MiB.
     pub allocate_bytes: u64,
+    /// Entries of a snapshot are written in batches of about this size.
+    pub snapshot_batch_bytes: usize,
     /// A snapshot is due after so much replay work, see [`Journal::add_work`].
     pub snapshot_work: u64,
     /// `EverySec`: a sync starts when the oldest unsynced write is this old.
@@ -107,6 +109,7 @@ impl Default for Options {
             fsync: Fsync::EverySec,
             segment_bytes: 1 << 30,
             allocate_bytes: 1 << 20,
+            snapshot_batch_bytes: snapshot::BATCH_BYTES,
             snapshot_work: 200_000_000,
             sync_after_ms: 400,
             hold_after_ms: 1000,

@@ -269,7 +269,7 @@ impl SnapshotWriter {
         let snapshot = snapshot.ok_or(JournalError::OutOfOrder)?;
         snapshot.put(write);
         let bytes = snapshot.waiting_bytes();
-        if bytes >= BATCH_BYTES {
+        if bytes >= self.shared.options.snapshot_batch_bytes {
             snapshot
                 .pace
                 .check_space(&*self.shared.disk, bytes as u64)?;

@@ -7,6 +7,7 @@
 
 mod model;
 mod power;
+mod snapshots;
 mod workload;
 mod world;
 

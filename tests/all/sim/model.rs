@@ -114,8 +114,8 @@ impl State {
             }
             Command::Delete { key } => {
                 let found = self.get(key, now).is_some();
-                self.entries.remove(*key);
                 if found {
+                    self.entries.remove(*key);
                     Reply::Deleted
                 } else {
                     Reply::NotFound
@@ -155,6 +155,7 @@ impl State {
 
     fn put(&mut self, put: &Put<'_>, now: Time, seq: u64) -> Reply {
         let old = self.get(put.key, now).cloned();
+        let found = old.is_some();
         let expires = put.exptime.resolve(now);
         match (put.mode, old) {
             (Mode::Add, Some(_)) | (Mode::Replace, None) => return Reply::NotStored,
@@ -162,7 +163,9 @@ impl State {
             (Mode::Set | Mode::Add | Mode::Replace | Mode::Cas(_), _) => {}
         }
         if expires.is_past(now) {
-            self.entries.remove(put.key);
+            if found {
+                self.entries.remove(put.key);
+            }
             return Reply::Stored;
         }
         let (held, flags) = (read(put.key, put.body), put.flags);

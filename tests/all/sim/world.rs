@@ -70,7 +70,7 @@ pub(super) struct Waiting {
 pub(super) struct World {
     pub(super) disk: SimDisk,
     pub(super) clock: SimClock,
-    pub(super) engine: Engine,
+    pub(super) engine: Arc<Engine>,
     pub(super) past: Arc<Mutex<Past>>,
     pub(super) waiting: Vec<Waiting>,
     turn: Turn,
@@ -105,6 +105,7 @@ impl Ground {
             fsync: self.fsync,
             allocate_bytes: 2048,
             segment_bytes: 6000,
+            snapshot_batch_bytes: 100,
             clock: self.clock.source(),
             ..Options::default()
         };
@@ -152,7 +153,8 @@ impl Ground {
         found
     }
 
-    /// Has every change of the disk watched: `see` is called at that moment.
+    /// Has every change of the disk watched: `see` is called at that moment. Who does this ends
+    /// it, too: until then the disk holds on to what `see` does.
     pub(super) fn watch_changes(&self, see: impl Fn(Call, &str) + Send + Sync + 'static) {
         self.disk.watch(Some(Arc::new(move |call, name| {
             let reads = [
@@ -170,29 +172,20 @@ impl Ground {
 
     /// At every change of the disk from now on the power fails, in every way. Counts the states.
     pub(super) fn watch_power(&self, seed: u64, states: &Arc<AtomicU64>) {
-        let states = Arc::clone(states);
-        let (disk, ground) = (self.disk.clone(), self.clone_without_disk());
+        let (ground, states) = (self.clone(), Arc::clone(states));
         self.watch_changes(move |call, name| {
-            let promised = ground.past().promised;
-            for crash in Crash::ALL {
-                let left = disk.crash(crash, seed ^ disk.calls() << 8);
-                ground.check(&left, promised, &|| {
-                    format!(
-                        "seed {seed}: {crash:?} at call {} ({call:?} {name})",
-                        disk.calls()
-                    )
-                });
-                states.fetch_add(1, Relaxed);
-            }
+            ground.lose_power(seed, &states, &|| format!("{call:?} {name}"));
         });
     }
 
-    /// The same past and clock: a watcher must not hold on to the disk that holds it, but for
-    /// the one that [`World::drop`] takes away.
-    fn clone_without_disk(&self) -> Self {
-        Self {
-            disk: SimDisk::new(),
-            ..self.clone()
+    /// The power fails now, in every way.
+    pub(super) fn lose_power(&self, seed: u64, states: &AtomicU64, at: &dyn Fn() -> String) {
+        let (promised, call) = (self.past().promised, self.disk.calls());
+        for crash in Crash::ALL {
+            let left = self.disk.crash(crash, seed ^ call << 8);
+            let what = || format!("seed {seed}: {crash:?} at call {call} ({})", at());
+            self.check(&left, promised, &what);
+            states.fetch_add(1, Relaxed);
         }
     }
 }
@@ -269,9 +262,21 @@ impl World {
             clock: ground.clock.clone(),
             past: Arc::clone(&ground.past),
             turn: engine.turn(),
-            engine,
+            engine: Arc::new(engine),
             waiting: Vec::new(),
         })
+    }
+
+    /// Another worker of the same store.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            clock: self.clock.clone(),
+            engine: Arc::clone(&self.engine),
+            past: Arc::clone(&self.past),
+            turn: self.engine.turn(),
+            waiting: Vec::new(),
+        }
     }
 
     pub(super) fn past(&self) -> MutexGuard<'_, Past> {
@@ -408,12 +413,6 @@ impl World {
             drop(self.engine.snapshot(random.one_in(4)));
         }
         self.settle(self.engine.journal().failed().is_some());
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.disk.watch(None);
     }
 }
 
