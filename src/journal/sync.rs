@@ -240,18 +240,15 @@ impl Journal {
         self.shared.rotate_locked(&self.shared.sync.lock(), None)
     }
 
-    /// Does what the sync thread would do now, and answers for how many milliseconds it would
-    /// sleep then, if not until the next write: for simulations, in its stead.
+    /// Does what the sync thread would do next, if it is due, and answers for how many
+    /// milliseconds it would sleep now, if not until the next write: for simulations, in its
+    /// stead. After something was done that is 0: there may be more.
     pub fn run_due(&self) -> Option<u64> {
-        loop {
-            let task = self.shared.next_task(&mut self.shared.signal.lock());
-            if let Task::Sleep(time) = task {
-                return time;
-            }
-            if !self.shared.carry_out(&task) {
-                return None;
-            }
+        let task = self.shared.next_task(&mut self.shared.signal.lock());
+        if let Task::Sleep(time) = task {
+            return time;
         }
+        self.shared.carry_out(&task).then_some(0)
     }
 
     /// Starts the sync thread.

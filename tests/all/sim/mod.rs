@@ -5,42 +5,59 @@
 //! back. (Only the order of entries in a snapshot is drawn anew at every start.) How many cases
 //! a campaign tries comes from the environment, see README.
 
+mod clocks;
+mod everysec;
 mod model;
 mod power;
 mod snapshots;
+mod traces;
 mod workload;
 mod world;
 
+use std::fmt::Debug;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use crate::support::Random;
 
-/// Prints the seed of a run that fails.
-struct Seed<'a>(&'a str, u64);
+/// Says what a case was that fails.
+struct Case<'a, T: Debug>(&'a str, T);
 
-impl Drop for Seed<'_> {
+impl<T: Debug> Drop for Case<'_, T> {
     fn drop(&mut self) {
         if thread::panicking() {
-            println!("{}: STORAGE_SERVER_SEED={} replays this", self.0, self.1);
+            println!("{}: failed with {:?}", self.0, self.1);
         }
     }
 }
 
-/// Runs worlds of one seed after the other, on all cores, until they have tried `cases`. Each
-/// answers how many it tried.
-fn campaign(what: &str, cases: u64, run: impl Fn(u64) -> u64 + Sync) {
-    let (next, tried) = (AtomicU64::new(Random::seed(what)), AtomicU64::new(0));
+/// Runs `run` with each of `cases` on all cores; it adds to `tried` how many states it tried.
+fn on_all_cores<T: Copy + Debug>(
+    what: &str,
+    cases: impl Iterator<Item = T> + Send,
+    tried: &AtomicU64,
+    run: impl Fn(T) -> u64 + Sync,
+) {
+    let cases = Mutex::new(cases);
+    let next = || cases.lock().unwrap().next();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
-                while tried.load(Relaxed) < cases {
-                    let seed = Seed(what, next.fetch_add(1, Relaxed));
-                    tried.fetch_add(run(seed.1), Relaxed);
+                while let Some(case) = next() {
+                    let case = Case(what, case);
+                    tried.fetch_add(run(case.1), Relaxed);
                 }
             });
         }
     });
     println!("{what}: {} cases", tried.load(Relaxed));
+}
+
+/// Runs worlds of one seed after the other until they have tried so many states.
+fn campaign(what: &str, states: u64, run: impl Fn(u64) -> u64 + Sync) {
+    let tried = AtomicU64::new(0);
+    let seeds = (Random::seed(what)..).take_while(|_| tried.load(Relaxed) < states);
+    on_all_cores(what, seeds, &tried, run);
 }

@@ -104,7 +104,12 @@ impl Ground {
             background: false,
             fsync: self.fsync,
             allocate_bytes: 2048,
-            segment_bytes: 6000,
+            // While a segment ends, workers wait for it: clients cannot act during that sync.
+            segment_bytes: if self.fsync == Fsync::EverySec {
+                1 << 30
+            } else {
+                6000
+            },
             snapshot_batch_bytes: 100,
             clock: self.clock.source(),
             ..Options::default()
@@ -301,10 +306,34 @@ impl World {
         }
     }
 
-    /// Carries out a command, here and in the model. An error is a refusal of the storage.
+    /// Carries out what is asked for by chance.
     pub(super) fn execute(&mut self, words: &Words) -> Result<Waiting, Refusal> {
-        let command = words.command();
-        let answer = self.engine.execute(&mut self.turn, &command);
+        self.command(&words.command())
+    }
+
+    /// A turn of these commands, to its end.
+    pub(super) fn turn(&mut self, commands: &[Command<'_>]) {
+        self.begin();
+        for command in commands {
+            self.command(command).unwrap();
+        }
+        self.end_turn();
+        self.sync();
+    }
+
+    /// True if the store has an entry of that key.
+    pub(super) fn holds(&mut self, key: &[u8]) -> bool {
+        let fetch = Fetch {
+            keys: [key].into_iter().collect(),
+            touch: None,
+        };
+        let answer = self.engine.execute(&mut self.turn, &Command::Fetch(fetch));
+        matches!(answer.unwrap().reply, Reply::Hits(hits) if hits[0].is_some())
+    }
+
+    /// Carries out a command, here and in the model. An error is a refusal of the storage.
+    fn command(&mut self, command: &Command<'_>) -> Result<Waiting, Refusal> {
+        let answer = self.engine.execute(&mut self.turn, command);
         let answer = match answer {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -319,7 +348,7 @@ impl World {
         let now = self.turn.now;
         let mut past = self.past();
         let mut state = past.now().clone();
-        let reply = state.apply(&command, now, answer.seq);
+        let reply = state.apply(command, now, answer.seq);
         if !matches!(command, Command::Fetch(_)) {
             assert_eq!(answer.reply, reply, "{command:?}");
         }
