@@ -12,12 +12,12 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use storage_server::clock::{SimClock, Time};
 use storage_server::command::{Command, Fetch, Hit, Refusal, Reply};
-use storage_server::engine::{Engine, OpenError, Settings, Turn};
+use storage_server::engine::{Engine, Halt, OpenError, Settings, Turn};
 use storage_server::journal::disk::{Disk, Name};
 use storage_server::journal::sim::{Call, Crash, Fault, SimDisk};
 use storage_server::journal::{Fsync, JournalError, Options};
 use storage_server::types::{KeyRules, Kind, TypeDef, TypeTable};
-use storage_server::value::Value;
+use storage_server::value::{Content, Value};
 
 use super::model::{Entry, Held, KEYS, State};
 use super::workload::Words;
@@ -120,6 +120,7 @@ impl Ground {
             members_max: 1 << 20,
             memory_limit: 0,
             snapshot_bytes_per_s: 0,
+            cache_bytes: 0,
         };
         let to_counter64 = TypeDef {
             target: Some(4),
@@ -248,7 +249,9 @@ fn is_same(hit: &Hit, entry: &Entry) -> bool {
             let members = index.iter().map(|member| (member.id, member.attribute));
             members.eq(held.iter().map(|(id, attribute)| (*id, *attribute)))
         }
-        (Value::Data(blob), Held::Bytes(held)) => blob.value() == held,
+        (Value::Data(blob), Held::Bytes(held)) => {
+            matches!(blob.content(), Content::Here(value) if value == held)
+        }
         _ => false,
     };
     same && hit.flags == entry.flags && hit.cas == entry.seq
@@ -336,7 +339,8 @@ impl World {
         let answer = self.engine.execute(&mut self.turn, command);
         let answer = match answer {
             Ok(answer) => answer,
-            Err(refusal) => {
+            Err(Halt::Cold(cold)) => panic!("{command:?}: {cold:?}"),
+            Err(Halt::Refused(refusal)) => {
                 let storage = matches!(
                     refusal,
                     Refusal::DiskFull | Refusal::StorageFailed | Refusal::StorageStalled
