@@ -19,6 +19,7 @@ use super::{JournalError, Replay, ReplayError};
 use crate::clock::Time;
 use crate::codec::Reader;
 use crate::types::TypeTable;
+use crate::value::Value;
 
 /// About how many bytes a window has. Up to three are in memory: one that is read, one that
 /// waits, one that is taken.
@@ -36,6 +37,8 @@ pub struct Batch {
     leaving: Option<Arc<TypeTable>>,
     /// Records of the journal before this one are in the snapshot.
     from: u64,
+    /// The first sequence number that is not in the snapshot.
+    base_seq: u64,
 }
 
 /// A record, and where it stands.
@@ -110,6 +113,7 @@ impl Batch {
             payload,
             leaving: None,
             from,
+            base_seq: file.header.base_seq,
         }
     }
 
@@ -144,6 +148,12 @@ impl Batch {
             let is_change = matches!(record, Record::Change(_));
             if !is_change && !self.is_of_snapshot() {
                 return Err(self.misplaced());
+            }
+            if let Record::Entry(_, entry) = &record
+                && !matches!(entry.value, Value::Number(_))
+                && entry.cas >= self.base_seq
+            {
+                return Err(self.damaged("an entry is newer than its snapshot".to_owned()));
             }
             if is_change && !self.is_of_snapshot() && position < self.from {
                 continue;

@@ -35,7 +35,7 @@ impl Log {
                 value: Value::Data(Blob::named(b"k", line.as_bytes())),
                 flags: 3,
                 expires: Expiry::NEVER,
-                cas: 9,
+                cas: 0,
             };
             writer.entry(Key::Named(b"k"), &entry)?;
         }
