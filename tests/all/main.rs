@@ -28,6 +28,7 @@ mod config;
 mod crash;
 mod golden;
 mod in_memory;
+mod linear;
 mod model;
 mod readme;
 mod regression;

@@ -7,6 +7,13 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::wire::PATIENCE;
 
+/// What a retrieval gave of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) value: String,
+    pub(crate) cas: Option<u64>,
+}
+
 /// One connection.
 pub(crate) struct Client {
     reader: BufReader<TcpStream>,
@@ -72,6 +79,12 @@ impl Client {
 
     /// Reads `VALUE` blocks up to `END`.
     pub(crate) fn values(&mut self) -> io::Result<BTreeMap<String, String>> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.map(|(key, entry)| (key, entry.value)).collect())
+    }
+
+    /// Reads `VALUE` blocks up to `END`, with the cas uniques of `gets`.
+    pub(crate) fn entries(&mut self) -> io::Result<BTreeMap<String, Entry>> {
         let mut found = BTreeMap::new();
         loop {
             let line = self.line()?;
@@ -92,7 +105,8 @@ impl Client {
                 return Err(unexpected());
             }
             let value = String::from_utf8(block).map_err(|_| unexpected())?;
-            found.insert((*key).to_owned(), value);
+            let cas = words.get(4).and_then(|word| word.parse().ok());
+            found.insert((*key).to_owned(), Entry { value, cas });
         }
     }
 

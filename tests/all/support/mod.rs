@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod linear;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod random;
