@@ -101,16 +101,18 @@ impl Name {
         (parsed.to_string() == name).then_some(parsed)
     }
 
-    /// The name under which the file is made before it counts.
+    /// The name under which the file is made before it counts: hidden, so that an operator who
+    /// moves `journal-*` and `snapshot-*` away does not take it from under its writer.
     pub fn temporary(self) -> String {
-        format!("{self}{TEMPORARY}")
+        format!(".{self}{TEMPORARY}")
     }
 
-    /// True if `name` is the temporary of one of our files.
+    /// True if `name` is the temporary of one of our files; those of 1.0.0 were not hidden.
     pub fn is_temporary(name: &str) -> bool {
         let Some(stem) = name.strip_suffix(TEMPORARY) else {
             return false;
         };
+        let stem = stem.strip_prefix('.').unwrap_or(stem);
         let stem = stem.split_once(".torn-").map_or(stem, |(file, _)| file);
         Self::parse(stem).is_some()
     }
@@ -130,7 +132,7 @@ impl Name {
 
     /// The temporary of [`Self::torn`].
     pub fn torn_temporary(self, seq: u64) -> String {
-        format!("{self}.torn-{seq}{TEMPORARY}")
+        format!(".{self}.torn-{seq}{TEMPORARY}")
     }
 }
 
@@ -472,6 +474,7 @@ mod tests {
             assert!(Name::is_temporary(&name.torn_temporary(7)));
         }
         assert_eq!(Name::Segment(1).to_string(), "journal-0000000001");
+        assert!(Name::is_temporary("journal-0000000001.tmp"));
         for name in [
             "journal-1",
             "journal-00000000001",

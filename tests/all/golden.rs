@@ -267,7 +267,7 @@ fn added(golden: &str, number: u64) -> String {
 }
 
 /// A segment and where its batches end.
-struct Segment {
+pub(crate) struct Segment {
     path: PathBuf,
     bytes: Vec<u8>,
     header: FileHeader,
@@ -275,10 +275,12 @@ struct Segment {
     end: usize,
     crc: u32,
     next_seq: u64,
+    /// The last batch says that the file was closed.
+    pub(crate) ended: bool,
 }
 
 impl Segment {
-    fn last(dir: &Path) -> Self {
+    pub(crate) fn last(dir: &Path) -> Self {
         let names = contents(dir).into_keys();
         let last = names.filter(|name| name.starts_with("journal-")).max();
         let path = dir.join(last.unwrap());
@@ -290,12 +292,14 @@ impl Segment {
             end: FILE_HEADER_BYTES,
             crc: header.crc(),
             next_seq: header.base_seq,
+            ended: false,
             bytes,
         };
         let seed = batch_seed(&header.log_id, header.number);
         while let Some((batch, crc)) = BatchHeader::decode(&segment.bytes[segment.end..], seed) {
             segment.end += BATCH_HEADER_BYTES + batch.len as usize;
             (segment.crc, segment.next_seq) = (crc, batch.next_seq());
+            segment.ended = batch.kind == BatchKind::End;
         }
         segment
     }

@@ -246,13 +246,13 @@ fn judged(history: &[(u64, u64, Ask, Option<Reply>)]) -> bool {
     after(&HashSet::from([State::default()]), &ops).is_ok()
 }
 
-fn found(entries: &[(&str, &str)]) -> Option<Reply> {
+fn found(entries: &[(&str, &str)]) -> Reply {
     let entry = |(key, value): &(&str, &str)| {
         let value = (*value).to_owned();
         let entry = crate::support::client::Entry { value, cas: None };
         ((*key).to_owned(), entry)
     };
-    Some(Reply::Entries(entries.iter().map(entry).collect()))
+    Reply::Entries(entries.iter().map(entry).collect())
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn the_checker_tells_histories_apart() {
         let mut history = two.to_vec();
         for (number, value) in (0..).zip(reads) {
             let at = 3 + number * 2;
-            history.push((at, at + 1, get(), found(&[("3.1", value)])));
+            history.push((at, at + 1, get(), Some(found(&[("3.1", value)]))));
         }
         assert_eq!(judged(&history), fits, "{reads:?}");
     }
@@ -281,7 +281,7 @@ fn the_checker_tells_histories_apart() {
     assert!(judged(&both("2")));
     assert!(!judged(&both("1")));
     assert!(!judged(&[
-        (1, 2, get(), found(&[("3.1", "a")])),
+        (1, 2, get(), Some(found(&[("3.1", "a")]))),
         (3, 4, set("a"), stored())
     ]));
     // What a crash left without an answer is there or not, but does not come later.
@@ -290,7 +290,7 @@ fn the_checker_tells_histories_apart() {
         (false, false, true),
         (false, true, false),
     ] {
-        let seen = |there: bool| found(if there { &[("3.1", "a")] } else { &[] });
+        let seen = |there: bool| Some(found(if there { &[("3.1", "a")] } else { &[] }));
         let history = [
             (1, 2, set("a"), None),
             (3, 4, get(), seen(before)),
@@ -308,7 +308,7 @@ fn the_checker_tells_histories_apart() {
         let history = [
             (1, 2, members.clone(), stored()),
             (3, 4, Ask::FanOut("1.1".to_owned(), 1), None),
-            (5, 6, Ask::Get(keys.clone()), found(values)),
+            (5, 6, Ask::Get(keys.clone()), Some(found(values))),
         ];
         assert_eq!(judged(&history), fits, "{values:?}");
     }

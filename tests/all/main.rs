@@ -23,9 +23,12 @@
 )]
 
 mod clients;
+mod clock;
 mod cold;
 mod config;
+mod counters;
 mod crash;
+mod faults;
 mod golden;
 mod in_memory;
 mod linear;
@@ -36,6 +39,7 @@ mod restart;
 mod signals;
 mod sim;
 mod stats;
+mod storms;
 mod support;
 mod syscalls;
 mod tidy;

@@ -16,7 +16,7 @@ use crate::support::wire::PATIENCE;
 use crate::support::{Config, Daemon, Home, Random, until};
 
 /// Moves every snapshot and journal segment away, as an operator would with `mv`.
-fn move_data(from: &Path, to: &Path) -> usize {
+pub(crate) fn move_data(from: &Path, to: &Path) -> usize {
     fs::create_dir_all(to).unwrap();
     let mut moved = 0;
     for entry in fs::read_dir(from).unwrap() {
@@ -392,7 +392,7 @@ fn the_words_term_and_shutdown_stop_it_like_the_signal() {
 }
 
 /// Every file of a directory by name: its length and a hash of its bytes.
-fn contents(dir: &Path) -> BTreeMap<String, (usize, u64)> {
+pub(crate) fn contents(dir: &Path) -> BTreeMap<String, (usize, u64)> {
     fs::read_dir(dir)
         .unwrap()
         .map(|entry| {
@@ -421,45 +421,6 @@ fn a_second_daemon_on_the_directory_ends_with_73_and_touches_nothing() {
     assert_eq!(daemon.client().ask("reopen").unwrap(), "OK");
     assert_eq!(home.run(&[]).0, Some(73));
     assert_eq!(daemon.client().get("2.1").unwrap().as_deref(), Some("5"));
-}
-
-#[test]
-fn of_many_starts_at_once_one_wins() {
-    let home = Home::new(Config::standard());
-    let log = home.path("many");
-    let mut children: Vec<_> = (0..8)
-        .map(|_| {
-            let log = fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&log)
-                .unwrap();
-            Guard(home.command(&[]).stderr(log).spawn().unwrap())
-        })
-        .collect();
-    let addr = until("one listens", PATIENCE, || listening_on(&read_text(&log)));
-    until("all others have ended", PATIENCE, || {
-        let mut left = Vec::new();
-        for (n, child) in children.iter_mut().enumerate() {
-            match child.0.try_wait().unwrap() {
-                None => left.push(n),
-                Some(status) => assert_eq!(status.code(), Some(73), "{}", read_text(&log)),
-            }
-        }
-        (left.len() == 1).then_some(())
-    });
-    let mut client = crate::support::Client::connect(addr).unwrap();
-    assert_eq!(client.incr("2.1", 1).unwrap(), "1");
-}
-
-/// A process that ends with the test, however that ends.
-struct Guard(std::process::Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
 }
 
 #[test]

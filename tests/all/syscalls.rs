@@ -33,7 +33,7 @@ fn survivors(home: &Home, keys: usize) -> Vec<usize> {
 }
 
 /// How many writes the tests of order make.
-const WRITES: usize = 1000;
+const WRITES: usize = 10_000;
 
 /// What a daemon asks of the system while one client writes and waits for each reply.
 fn traced_writes(fsync: &str) -> String {

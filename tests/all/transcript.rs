@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, mem};
 
+use crate::support::memcached::Memcached;
 use crate::support::wire::{PATIENCE, Received, TcpWire, Wire};
 use crate::support::{Config, Home, Random};
 
@@ -697,18 +698,9 @@ const VERBS: [&str; 24] = [
     "shutdown",
 ];
 
-/// Debian's memcached, if it is installed.
-fn memcached() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/bin")])
-        .map(|folder| folder.join("memcached"))
-        .find(|program| program.is_file())
-}
-
 #[test]
 fn shared_transcripts_are_what_memcached_answers() {
-    let Some(program) = memcached() else {
+    let Some(program) = Memcached::program() else {
         println!("skipped: no memcached here");
         return;
     };
@@ -716,45 +708,10 @@ fn shared_transcripts_are_what_memcached_answers() {
     shared.retain(|transcript| transcript.shared);
     for_each(&shared, |transcript| {
         let server = Memcached::start(&program);
-        let addr = server.addr;
+        let addr = server.addr();
         let played = transcript.play(|| Box::new(TcpWire::connect(addr)), &mut Cut::Steps);
         played.err().into_iter().collect()
     });
-}
-
-/// A memcached of its own.
-struct Memcached {
-    child: std::process::Child,
-    addr: std::net::SocketAddr,
-}
-
-impl Memcached {
-    fn start(program: &std::path::Path) -> Self {
-        use std::net::{TcpListener, TcpStream};
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = free.local_addr().unwrap();
-        drop(free);
-        let mut command = std::process::Command::new(program);
-        command
-            .args(["-l", "127.0.0.1", "-t", "1", "-U", "0", "-p"])
-            .arg(addr.port().to_string());
-        if rustix::process::geteuid().is_root() {
-            command.args(["-u", "root"]);
-        }
-        let child = command.spawn().unwrap();
-        let server = Self { child, addr };
-        crate::support::until("memcached listens", PATIENCE, || {
-            TcpStream::connect(addr).ok()
-        });
-        server
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }
 
 #[test]

@@ -325,7 +325,7 @@ fn stale_temporaries_go_and_files_that_are_not_ours_stay() {
     let (disk, log, _) = written(2, true);
     for name in [
         "journal-0000000009.tmp",
-        "snapshot-0000000001.tmp",
+        ".snapshot-0000000001.tmp",
         "STORE.tmp",
     ] {
         disk.put(name, b"half");

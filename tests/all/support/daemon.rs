@@ -170,6 +170,16 @@ impl Home {
     }
 
     pub(crate) fn start_with(&self, args: &[&str]) -> Daemon {
+        self.try_start(args).unwrap_or_else(|status| {
+            panic!(
+                "the daemon ended at once, {status}:\n{}",
+                self.read("stderr")
+            )
+        })
+    }
+
+    /// Starts a daemon and waits until it listens, or gives how it ended.
+    pub(crate) fn try_start(&self, args: &[&str]) -> Result<Daemon, ExitStatus> {
         let log = self.log_path();
         let seen = file_len(&log);
         let stderr = append_to(&self.path("stderr"));
@@ -188,11 +198,11 @@ impl Home {
         };
         daemon.addr = until("the daemon listens", START, || {
             if let Some(status) = daemon.child.try_wait().unwrap() {
-                panic!("the daemon ended at once, {status}:\n{}", daemon.log());
+                return Some(Err(status));
             }
-            listening_on(&daemon.log())
-        });
-        daemon
+            listening_on(&daemon.log()).map(Ok)
+        })?;
+        Ok(daemon)
     }
 
     /// Runs the daemon where it is expected to end by itself: status, output and error text.

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod linear;
 pub(crate) mod load;
+pub(crate) mod memcached;
 pub(crate) mod memory;
 pub(crate) mod random;
 pub(crate) mod wire;

@@ -1,0 +1,355 @@
+//! Disks that fail and disks that fill, under a real daemon: strace makes its calls fail, a
+//! small tmpfs runs full. What was acknowledged is never lost, reads go on, and when the fault
+//! is over the daemon goes on by itself.
+//!
+//! `STORAGE_SERVER_FAULTS` sets how many calls of each kind fail (3), one after the other.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use storage_server::journal::disk::Name;
+
+use crate::support::daemon::copy_files;
+use crate::support::{Client, Config, Daemon, Home, setting, until};
+
+/// Long enough for any machine.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+fn traced(config: Config, trace: &[&str]) -> Home {
+    let home = Home::new(config);
+    let file = home.path("trace").display().to_string();
+    let mut wrapper = vec!["strace", "-f", "-qq", "-y", "-o", &file];
+    wrapper.extend(trace);
+    home.started_by(&wrapper)
+}
+
+fn value(n: usize) -> String {
+    format!("{n} {}", "v".repeat(2000))
+}
+
+/// What came of numbered writes.
+#[derive(Default)]
+struct Written {
+    stored: Vec<usize>,
+    refused: Vec<(usize, String)>,
+}
+
+impl Written {
+    fn count(&self) -> usize {
+        self.stored.len() + self.refused.len()
+    }
+
+    /// Writes the next one, and reads one that is there.
+    fn write(&mut self, client: &mut Client) {
+        let n = self.count();
+        let reply = client.set(&format!("key{n}"), &value(n)).unwrap();
+        if reply == "STORED" {
+            self.stored.push(n);
+        } else {
+            assert!(reply.starts_with("SERVER_ERROR "), "{reply}");
+            self.refused.push((n, reply));
+        }
+        if let Some(n) = self.stored.get(n / 2).or(self.stored.last()) {
+            let found = client.get(&format!("key{n}")).unwrap();
+            assert_eq!(found, Some(value(*n)), "reads go on");
+        }
+    }
+
+    /// What a start on a copy of the files must find: all that was stored, nothing that was
+    /// refused with a known outcome.
+    fn check(&self, home: &Home) {
+        let again = Home::new(Config::standard());
+        copy_files(&home.data(), &again.data());
+        self.check_daemon(&again.start());
+    }
+
+    fn check_daemon(&self, daemon: &Daemon) {
+        let mut client = daemon.client();
+        for n in &self.stored {
+            let found = client.get(&format!("key{n}")).unwrap();
+            assert_eq!(found, Some(value(*n)), "key{n} was acknowledged");
+        }
+        for (n, reply) in &self.refused {
+            let found = client.get(&format!("key{n}")).unwrap();
+            let unknown = reply.ends_with("outcome unknown");
+            assert!(unknown || found.is_none(), "key{n} is there after {reply}");
+        }
+    }
+}
+
+/// The calls of that kind fail from number `when` on, once or for ever.
+fn fail(call: &str, error: &str, when: u64, forever: bool) {
+    let name = format!("{call} {error} {when}{}", if forever { "+" } else { "" });
+    let when = if forever {
+        format!("{when}+")
+    } else {
+        when.to_string()
+    };
+    let inject = format!("inject={call}:error={error}:when={when}");
+    let config = Config::standard().with("data", "fsync", "\"always\"").with(
+        "data",
+        "compact_min",
+        "\"1m\"",
+    );
+    let home = traced(config, &["-e", &inject]);
+    let Ok(daemon) = home.try_start(&[]) else {
+        // It could not even begin, and says so; without the fault it can.
+        assert!(home.read("stderr").contains("cannot "), "{name}: no reason");
+        Written::default().check(&home);
+        return;
+    };
+    let mut client = daemon.client();
+    let mut written = Written::default();
+    if forever {
+        for _ in 0..80 {
+            written.write(&mut client);
+        }
+    } else {
+        let (mut since, began) = (0, std::time::Instant::now());
+        while since < 20 || written.count() < 80 {
+            let before = written.refused.len();
+            written.write(&mut client);
+            since = if written.refused.len() > before {
+                0
+            } else {
+                since + 1
+            };
+            assert!(began.elapsed() < DEADLINE, "{name}: writes do not resume");
+        }
+    }
+    // Under a lasting fault it cannot end well, but end it must.
+    assert_eq!(client.ask("term").unwrap(), "OK", "{name}");
+    let status = daemon.ended(DEADLINE);
+    assert!(forever || status.success(), "{name}: {status}");
+    println!(
+        "{name}: {} stored, {} refused",
+        written.stored.len(),
+        written.refused.len()
+    );
+    written.check(&home);
+}
+
+#[test]
+fn calls_that_fail_once_or_for_ever_lose_nothing_that_was_acknowledged() {
+    let faults = setting("STORAGE_SERVER_FAULTS", 3);
+    for (call, error, first) in [
+        ("fdatasync", "EIO", 1),
+        ("pwritev", "EIO", 8),
+        ("pwritev", "ENOSPC", 8),
+        ("pwritev", "EINTR", 1),
+        ("fallocate", "ENOSPC", 1),
+        ("fsync", "EIO", 1),
+    ] {
+        for fault in 0..faults {
+            // Later and later, with all of the start covered by a long campaign.
+            let when = if faults > 20 {
+                1 + fault
+            } else {
+                first + fault * 7
+            };
+            fail(call, error, when, false);
+            // No call is interrupted for ever.
+            if error != "EINTR" {
+                fail(call, error, when, true);
+            }
+        }
+    }
+}
+
+/// The path in `fdatasync(7</path>)`.
+fn path_of<'a>(line: &'a str, call: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!("{call}("))?;
+    let (_, rest) = rest.split_once('<')?;
+    rest.split_once('>').map(|(path, _)| path)
+}
+
+#[test]
+fn a_file_whose_sync_failed_is_never_synced_or_written_again() {
+    let mut gets = 0;
+    for fault in 0..setting("STORAGE_SERVER_FAULTS", 3) {
+        let inject = format!("inject=fdatasync:error=EIO:when={}", 20 + fault * 13);
+        let trace = ["-e", "trace=fdatasync,fsync,pwritev", "-e", &inject];
+        let home = traced(
+            Config::standard().with("data", "fsync", "\"always\""),
+            &trace,
+        );
+        let daemon = home.start();
+        let written = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|writer| {
+                    let mut client = daemon.client();
+                    scope.spawn(move || write_across(&mut client, writer))
+                })
+                .collect();
+            writers
+                .into_iter()
+                .map(|one| one.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(daemon.client().ask("term").unwrap(), "OK");
+        assert!(daemon.ended(DEADLINE).success());
+        let trace = home.read("trace");
+        let failed = trace.lines().position(|line| line.contains("EIO")).unwrap();
+        let lines: Vec<_> = trace.lines().collect();
+        let path = path_of(lines[failed], "fdatasync").expect("the path of the file");
+        for line in &lines[failed + 1..] {
+            for call in ["fdatasync", "fsync", "pwritev"] {
+                assert_ne!(path_of(line, call), Some(path), "{line}");
+            }
+        }
+        let again = Home::new(Config::standard());
+        copy_files(&home.data(), &again.data());
+        let daemon = again.start();
+        let mut unknown = 0;
+        for (stored, refused, got) in written {
+            gets += got;
+            let found = daemon.client().get_many(&stored).unwrap();
+            assert_eq!(found.len(), stored.len(), "acknowledged and lost");
+            for (key, reply) in refused {
+                match reply.as_str() {
+                    "SERVER_ERROR storage failed, outcome unknown" => unknown += 1,
+                    "SERVER_ERROR storage failed, read-only" => {
+                        assert_eq!(daemon.client().get(&key).unwrap(), None, "{key}");
+                    }
+                    other => panic!("{key}: {other}"),
+                }
+            }
+        }
+        assert!(unknown > 0, "no held write was told");
+    }
+    println!("{gets} gets were answered");
+    assert!(gets >= 500, "only {gets} gets");
+}
+
+/// Writes and reads until some writes were refused and others are stored again: what was
+/// stored, what was refused, and how many gets were answered.
+fn write_across(client: &mut Client, writer: usize) -> (Vec<String>, Vec<(String, String)>, usize) {
+    let (mut stored, mut refused, mut since, mut gets) = (Vec::new(), Vec::new(), 0, 0);
+    until("the storage fails and recovers", DEADLINE, || {
+        let key = format!("key{writer}:{}", stored.len() + refused.len());
+        let reply = client.set(&key, "value").unwrap();
+        if reply == "STORED" {
+            stored.push(key);
+            since += usize::from(!refused.is_empty());
+        } else {
+            refused.push((key, reply));
+        }
+        for key in stored.iter().rev().take(3) {
+            assert_eq!(client.get(key).unwrap().as_deref(), Some("value"));
+            gets += 1;
+        }
+        (since == 20).then_some(())
+    });
+    (stored, refused, gets)
+}
+
+/// A home whose data directory is a tmpfs of so many MiB, in a name space of its own; `None`
+/// where that may not be made.
+fn on_tmpfs(config: Config, mib: u64) -> Option<Home> {
+    let root = rustix::process::geteuid().is_root();
+    let space = if root { "-m" } else { "-rm" };
+    let try_out = ["unshare", space, "mount", "-t", "tmpfs", "none", "/mnt"];
+    let tried = Command::new(try_out[0])
+        .args(&try_out[1..])
+        .stderr(Stdio::null())
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        println!("SKIPPED: no tmpfs can be mounted here");
+        return None;
+    }
+    let home = Home::new(config);
+    std::fs::create_dir(home.data()).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size={mib}m,mode=0700 none '{}' && exec \"$0\" \"$@\"",
+        home.data().display()
+    );
+    Some(home.started_by(&["unshare", space, "sh", "-c", &script]))
+}
+
+/// The data directory as the daemon sees it.
+fn inside(home: &Home, daemon: &Daemon) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", daemon.pid()));
+    root.join(home.data().strip_prefix("/").unwrap())
+}
+
+#[test]
+fn a_full_disk_is_survived_and_left_behind_without_a_restart() {
+    let Some(home) = on_tmpfs(Config::standard(), 8) else {
+        return;
+    };
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let filler = inside(&home, &daemon).join("filler");
+    std::fs::write(&filler, vec![1; 3 << 20]).unwrap();
+    let mut written = Written::default();
+    for round in 0..3 {
+        until("the disk is full", DEADLINE, || {
+            written.write(&mut client);
+            let full = written.refused.len() > round * 20;
+            full.then_some(())
+        });
+        while written.refused.len() < (round + 1) * 20 {
+            written.write(&mut client);
+        }
+        for (_, reply) in &written.refused {
+            assert_eq!(reply, "SERVER_ERROR out of disk space");
+        }
+        // A snapshot cannot be written now; that harms nothing and leaves nothing behind.
+        let refused = client.ask("snapshot").unwrap();
+        assert!(refused.starts_with("SERVER_ERROR"), "{refused}");
+        let left: Vec<_> = std::fs::read_dir(inside(&home, &daemon))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| Name::is_temporary(name))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Some room comes back, by and by.
+        let smaller = (2 - round as u64) << 20;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&filler)
+            .unwrap()
+            .set_len(smaller)
+            .unwrap();
+        until("writes resume", DEADLINE, || {
+            let before = written.stored.len();
+            written.write(&mut client);
+            if written.stored.len() == before {
+                // Refusals are counted by the round: these are of the time after the room came.
+                written.refused.pop();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            (written.stored.len() > before).then_some(())
+        });
+    }
+    let copy = Home::new(Config::standard());
+    daemon.client().ask("version").unwrap();
+    copy_files(&inside(&home, &daemon), &copy.data());
+    drop(daemon);
+    written.check_daemon(&copy.start());
+}
+
+#[test]
+fn snapshots_do_not_fill_a_disk_that_holds_the_data() {
+    let config = Config::standard().with("data", "compact_min", "\"1m\"");
+    let Some(home) = on_tmpfs(config, 16) else {
+        return;
+    };
+    let daemon = home.start();
+    let mut client = daemon.client();
+    // 1 MiB of data is written over and over, four times what the disk holds. Whoever writes
+    // faster than the disk takes a snapshot is refused in time, which is another test.
+    let mut number = client.stats("").unwrap()["snapshot_number"].clone();
+    for n in 0..1000 {
+        let value = n.to_string().repeat(64_000 / n.to_string().len());
+        let reply = client.set(&format!("key{}", n % 16), &value).unwrap();
+        assert_eq!(reply, "STORED", "write {n}");
+        if n % 32 == 31 {
+            number = until("the next snapshot", DEADLINE, || {
+                let now = client.stats("").unwrap()["snapshot_number"].clone();
+                (now != number).then_some(now)
+            });
+        }
+    }
+}
