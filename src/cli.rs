@@ -8,6 +8,7 @@ use crate::config::{Config, ConfigError};
 use crate::exit::Exit;
 use crate::limits;
 use crate::server::files::{self, FileError};
+use crate::tools::Tool;
 use clap::Parser;
 use std::ffi::OsString;
 use std::fmt;
@@ -16,7 +17,14 @@ use std::path::PathBuf;
 
 /// A durable, typed key-value daemon that speaks the memcached protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Parser)]
-#[command(name = "storage_server", version, max_term_width = 100)]
+#[command(
+    name = "storage_server",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_value_name = "TOOL",
+    subcommand_help_heading = "Tools"
+)]
 pub struct Args {
     /// Configuration [default: config.ini here, else beside the program]
     #[arg(short, long, value_name = "FILE")]
@@ -33,6 +41,10 @@ pub struct Args {
     /// Check the configuration, start nothing: exit code 0 or 78
     #[arg(long)]
     pub check: bool,
+
+    /// A tool to run instead of the server
+    #[command(subcommand)]
+    pub tool: Option<Tool>,
 }
 
 fn max_clients(text: &str) -> Result<usize, String> {
@@ -173,6 +185,7 @@ mod tests {
             max_clients: Some(5),
             print_commands: true,
             check: true,
+            tool: None,
         };
         assert_eq!(args("-c f -n 5 -t --check"), Ok(expected.clone()));
         let long = "--config f --max-clients 5 --print-commands --check";

@@ -14,7 +14,7 @@
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |
 //! | 4 | [`engine`] | the choke point: decide, journal, apply, in one order |
-//! | 5 | [`server`] [`cli`] | sockets, signals, files; the only place that awaits |
+//! | 5 | [`server`] [`cli`] [`tools`] | sockets, signals, files; the only place that awaits |
 //!
 //! A module imports only from layers below it and from its own folder; a test keeps it so.
 //!
@@ -41,5 +41,6 @@ pub mod protocol;
 pub mod server;
 pub mod stats;
 pub mod store;
+pub mod tools;
 pub mod types;
 pub mod value;

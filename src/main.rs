@@ -6,12 +6,16 @@ use std::process::ExitCode;
 use storage_server::cli;
 use storage_server::exit::Exit;
 use storage_server::server::{self, detach, logging};
+use storage_server::tools;
 
 fn main() -> ExitCode {
     let args = match cli::parse(std::env::args_os()) {
         Ok(args) => args,
         Err(exit) => return exit.into(),
     };
+    if let Some(tool) = &args.tool {
+        return tools::run(tool, &mut io::stdout().lock(), &mut io::stderr()).into();
+    }
     if args.check {
         return cli::check(&args, &mut io::stdout(), &mut io::stderr()).into();
     }

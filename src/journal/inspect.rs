@@ -232,6 +232,14 @@ impl Item {
         }
     }
 
+    /// True if a start that begins with the snapshot `base` reads this file.
+    pub fn is_from(&self, base: Name) -> bool {
+        match (self.name, base) {
+            (Name::Segment(number), Name::Snapshot(base)) => number >= base,
+            (name, base) => name == base || name == Name::Store,
+        }
+    }
+
     /// Reads the file; what can be read goes to `sink`. A file without a header of its own is
     /// read as one of the store `log_id`. `None` if it is foreign or cannot be opened.
     pub fn scan(&self, log_id: Option<LogId>, sink: &mut dyn Sink) -> Option<Scan> {

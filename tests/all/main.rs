@@ -43,4 +43,5 @@ mod storms;
 mod support;
 mod syscalls;
 mod tidy;
+mod tools;
 mod transcript;

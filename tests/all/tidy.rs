@@ -22,12 +22,17 @@ const RANKS: &[(u32, &[&str])] = &[
     (20, &["command"]),
     (30, &["store", "journal", "protocol"]),
     (40, &["engine"]),
-    (50, &["server", "cli"]),
+    (50, &["server", "cli", "tools"]),
     (60, &["main", "lib"]),
 ];
-/// The two halves of the top layer: the command line reads files, a HUP reads the configuration
-/// as the command line does.
-const SAME_LAYER: [(&str, &str); 2] = [("server", "cli"), ("cli", "server")];
+/// The parts of the top layer: the command line reads files and names the tools, a HUP and a tool
+/// read the configuration as the command line does.
+const SAME_LAYER: [(&str, &str); 4] = [
+    ("server", "cli"),
+    ("cli", "server"),
+    ("cli", "tools"),
+    ("tools", "cli"),
+];
 
 /// What only some files may use, each named by the start of its path below `src`.
 const ONLY_IN: &[(&str, &[&str])] = &[

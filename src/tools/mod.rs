@@ -1,0 +1,96 @@
+//! The operator's tools beside the daemon: what looks at data files, repairs them, and moves data
+//! in and out. One file a tool; each is a subcommand of the program.
+//!
+//! Invariant: a data directory that a tool reads is never changed, and what a tool writes counts
+//! only when it is complete. A daemon and a tool never use one directory at the same time. Called
+//! by `main` with what `cli` has read.
+
+pub mod check;
+mod lines;
+mod plan;
+mod progress;
+pub mod salvage;
+mod state;
+mod survey;
+
+use std::io::{self, Write};
+
+use clap::Subcommand;
+
+use crate::engine::OpenError;
+use crate::exit::Exit;
+use crate::journal::JournalError;
+use crate::journal::disk::DiskError;
+
+/// What to do instead of serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Tool {
+    /// Verify a data directory, change nothing, and say what is there and where it is damaged
+    #[command(long_about = check::PAGE)]
+    Check(check::Args),
+    /// Read whatever can be read of a damaged directory into a new one, or undo a `flush_all`
+    #[command(long_about = salvage::PAGE)]
+    Salvage(salvage::Args),
+}
+
+/// Why a tool did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// A directory cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The data files do not give what was asked for.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked for is not there, or is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] crate::cli::LoadError),
+    /// Nobody reads what the tool says.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<OpenError> for ToolError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Journal(error) => Self::Journal(error),
+            OpenError::Types(_) | OpenError::Stopped => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl ToolError {
+    /// The exit code that tells this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Disk(DiskError::Locked { .. }) => Exit::Locked,
+            Self::Disk(_) | Self::Output(_) | Self::Journal(JournalError::Io { .. }) => Exit::Io,
+            Self::Journal(_) | Self::Damaged(_) => Exit::Damaged,
+            Self::Usage(_) => Exit::Usage,
+            Self::Config(_) => Exit::Config,
+        }
+    }
+}
+
+/// Runs a tool: what it has found goes to `out`, why it could not go on to `err`.
+pub fn run(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> Exit {
+    let result = match tool {
+        Tool::Check(args) => check::run(args, out),
+        Tool::Salvage(args) => salvage::run(args, out),
+    };
+    let ended = result.and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
+    ended.unwrap_or_else(|error| {
+        // Without a terminal the exit code has to do.
+        let _ = writeln!(err, "{error}");
+        error.exit()
+    })
+}

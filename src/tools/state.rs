@@ -1,0 +1,188 @@
+//! A state made of records that may not all be there: each is applied as a start applies it, and
+//! one that does not fit is left out and counted, whole.
+
+use std::sync::Arc;
+
+use crate::clock::Time;
+use crate::command::change::Change;
+use crate::journal::disk::Name;
+use crate::journal::inspect::Sink;
+use crate::key::{Key, TypedKey};
+use crate::store::Store;
+use crate::store::locks::{ShardSet, WriteSet};
+use crate::store::shard::Stamp;
+use crate::types::TypeTable;
+use crate::value::Entry;
+
+use super::plan::Plan;
+use super::progress::Progress;
+use super::survey::Survey;
+
+/// Of the records that do not fit so many are told one by one.
+const TOLD_MAX: usize = 20;
+
+/// What applying a plan gave.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Entries of the snapshot.
+    pub(super) entries: u64,
+    /// Records after it.
+    pub(super) records: u64,
+    /// Entries and records that did not fit.
+    pub(super) misfits: u64,
+    /// The first of them.
+    pub(super) told: Vec<String>,
+    /// The moment that the state is of.
+    pub(super) time: Time,
+}
+
+struct Lenient<'s, 'p> {
+    shards: WriteSet<'s>,
+    plan: &'p Plan,
+    outcome: Outcome,
+    progress: &'p mut Progress,
+}
+
+impl Sink for Lenient<'_, '_> {
+    fn entry(&mut self, key: Key<'_>, entry: Entry) {
+        match self.shards.restore(key, entry, START) {
+            Ok(()) => self.outcome.entries += 1,
+            Err(misfit) => self.misfit(misfit.to_string()),
+        }
+    }
+
+    fn change(&mut self, seq: u64, time: Time, change: Change<'_>) {
+        let in_snapshot = seq == 0;
+        if !in_snapshot && (seq < self.plan.from || self.plan.upto.is_some_and(|upto| seq >= upto))
+        {
+            return;
+        }
+        self.outcome.time = self.outcome.time.max(time);
+        let stamp = Stamp { seq, time };
+        // Only a batch can fit in part.
+        let before = match &change {
+            Change::Batch(changes) => self.images(changes),
+            _ => Vec::new(),
+        };
+        match self.shards.apply(change, stamp) {
+            Ok(()) => self.outcome.records += u64::from(!in_snapshot),
+            Err(misfit) => {
+                self.put_back(before);
+                self.misfit(misfit.to_string());
+            }
+        }
+    }
+
+    fn progress(&mut self, bytes: u64) {
+        self.progress.advance(bytes);
+    }
+}
+
+const START: Stamp = Stamp {
+    seq: 0,
+    time: Time(0),
+};
+
+/// A key, and the entry that it had.
+struct Image {
+    key: OwnKey,
+    entry: Option<Entry>,
+}
+
+enum OwnKey {
+    Typed(TypedKey),
+    Named(Vec<u8>),
+}
+
+impl OwnKey {
+    fn of(key: Key<'_>) -> Self {
+        match key {
+            Key::Typed(typed) => Self::Typed(typed),
+            Key::Named(name) => Self::Named(name.to_vec()),
+        }
+    }
+
+    fn key(&self) -> Key<'_> {
+        match self {
+            Self::Typed(typed) => Key::Typed(*typed),
+            Self::Named(name) => Key::Named(name),
+        }
+    }
+}
+
+impl Lenient<'_, '_> {
+    fn misfit(&mut self, what: String) {
+        self.outcome.misfits += 1;
+        if self.outcome.told.len() < TOLD_MAX {
+            self.outcome.told.push(what);
+        }
+    }
+
+    /// The entries that a batch changes, as they are before it.
+    fn images(&self, changes: &[Change<'_>]) -> Vec<Image> {
+        let keys = changes.iter().filter_map(|change| match change {
+            Change::Put { key, .. }
+            | Change::Remove { key }
+            | Change::Expire { key, .. }
+            | Change::Number { key, .. }
+            | Change::Extend { key, .. } => Some(*key),
+            Change::Members { key, .. } => Some(Key::Typed(*key)),
+            Change::FanOut { .. } | Change::Flush { .. } | Change::Types(_) | Change::Batch(_) => {
+                None
+            }
+        });
+        keys.map(|key| Image {
+            key: OwnKey::of(key),
+            entry: self.shards.view(key, Time(0)).map(|view| view.to_entry()),
+        })
+        .collect()
+    }
+
+    fn put_back(&mut self, images: Vec<Image>) {
+        for image in images.into_iter().rev() {
+            let key = image.key.key();
+            // What was there before fits, and what was not there is not missed.
+            let _ = match image.entry {
+                Some(entry) => self.shards.restore(key, entry, START),
+                None => self.shards.apply(Change::Remove { key }, START),
+            };
+        }
+    }
+}
+
+/// Makes the state of a plan. `types` are those to begin with, should the files not tell.
+pub(super) fn make(
+    survey: &Survey,
+    plan: &Plan,
+    types: Option<&TypeTable>,
+    quiet: bool,
+) -> (Store, Outcome) {
+    let store = Store::default();
+    let used = || {
+        survey
+            .files()
+            .filter(|(item, scan)| scan.is_some_and(|scan| plan.uses(item, scan)))
+    };
+    let total = used().map(|(item, _)| item.len).sum();
+    let mut progress = Progress::bytes("reading what can be read", total, quiet);
+    let mut lenient = Lenient {
+        shards: store.write_set(ShardSet::ALL),
+        plan,
+        outcome: Outcome::default(),
+        progress: &mut progress,
+    };
+    if let Some(types) = types {
+        let types = Change::Types(Arc::new(types.clone()));
+        // A table fits an empty state.
+        let _ = lenient.shards.apply(types, START);
+    }
+    for (item, _) in used() {
+        item.scan(survey.catalog.log_id, &mut lenient);
+        if let (Name::Snapshot(_), Ok(header)) = (item.name, &item.header) {
+            lenient.outcome.time = lenient.outcome.time.max(header.time);
+        }
+    }
+    let outcome = std::mem::take(&mut lenient.outcome);
+    drop(lenient);
+    (store, outcome)
+}
