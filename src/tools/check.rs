@@ -31,7 +31,7 @@ Verify a data directory, change nothing, and say what is there and where it is d
 Reads every file of DIR: headers, the chain of batches, checksums, records; and builds the state
 from them in memory, exactly as a start of the server does. Nothing is made or changed, not even
 LOCK, so that DIR may be a copied backup or lie on a read-only file system. The memory that this
-takes is that of the data.
+takes is that of all data, also of values that keep_in_memory leaves in their files.
 
 The report names each file with its number, generation, records and size; the entries of each
 type; every flush_all that can still be undone (see salvage --before-flush); files that are not
@@ -250,10 +250,7 @@ fn damage(survey: &Survey, is_needed: impl Fn(&Item) -> bool, torn: bool) -> Vec
                 .map(|hole| DamageLine::of(item, hole, needed)),
         );
         if matches!(item.name, Name::Snapshot(_)) && !scan.closed && scan.holes.is_empty() {
-            lines.push(DamageLine {
-                offset: scan.end,
-                ..DamageLine::whole_file(item, "it ends early", needed)
-            });
+            lines.push(DamageLine::whole_file(item, "it ends early", needed));
         }
     }
     lines

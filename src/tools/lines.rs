@@ -26,7 +26,7 @@ struct TypeLine {
 #[derive(Debug, Serialize)]
 pub(super) struct DamageLine {
     file: String,
-    pub(super) offset: u64,
+    offset: u64,
     bytes: u64,
     first_lost: Option<u64>,
     next_read: Option<u64>,

@@ -6,14 +6,21 @@
 //! by `main` with what `cli` has read.
 
 pub mod check;
+mod client;
+pub mod dump;
+mod files;
 mod lines;
+pub mod load;
+mod ndjson;
 mod plan;
 mod progress;
 pub mod salvage;
+pub mod snapshot;
 mod state;
 mod survey;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
@@ -31,6 +38,15 @@ pub enum Tool {
     /// Read whatever can be read of a damaged directory into a new one, or undo a `flush_all`
     #[command(long_about = salvage::PAGE)]
     Salvage(salvage::Args),
+    /// Write every entry of a data directory as a line of JSON
+    #[command(long_about = dump::PAGE)]
+    Dump(dump::Args),
+    /// Load a dump into a running server
+    #[command(long_about = load::PAGE)]
+    Load(load::Args),
+    /// Have a running server write a snapshot now, and wait until it is complete
+    #[command(long_about = snapshot::PAGE)]
+    Snapshot(snapshot::Args),
 }
 
 /// Why a tool did not do its work.
@@ -51,6 +67,22 @@ pub enum ToolError {
     /// The configuration cannot be read.
     #[error(transparent)]
     Config(#[from] crate::cli::LoadError),
+    /// A file other than data cannot be used.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No server answers there, or not as one of ours.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The server could not do it.
+    #[error("{0}")]
+    Server(String),
     /// Nobody reads what the tool says.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -70,7 +102,12 @@ impl ToolError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Disk(DiskError::Locked { .. }) => Exit::Locked,
-            Self::Disk(_) | Self::Output(_) | Self::Journal(JournalError::Io { .. }) => Exit::Io,
+            Self::Disk(_)
+            | Self::Output(_)
+            | Self::File { .. }
+            | Self::Server(_)
+            | Self::Journal(JournalError::Io { .. }) => Exit::Io,
+            Self::Unavailable(_) => Exit::Unavailable,
             Self::Journal(_) | Self::Damaged(_) => Exit::Damaged,
             Self::Usage(_) => Exit::Usage,
             Self::Config(_) => Exit::Config,
@@ -83,6 +120,9 @@ pub fn run(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> Exit {
     let result = match tool {
         Tool::Check(args) => check::run(args, out),
         Tool::Salvage(args) => salvage::run(args, out),
+        Tool::Dump(args) => dump::run(args, out),
+        Tool::Load(args) => load::run(args, out),
+        Tool::Snapshot(args) => snapshot::run(args, out),
     };
     let ended = result.and_then(|exit| {
         out.flush()?;

@@ -14,6 +14,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Progress {
     what: &'static str,
     total: u64,
+    unit: &'static str,
     done: u64,
     bar: Option<ProgressBar>,
     quiet: bool,
@@ -21,11 +22,26 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Work of `total` bytes.
+    /// Work of `total` bytes; 0 if that is not known.
     pub(super) fn bytes(what: &'static str, total: u64, quiet: bool) -> Self {
+        let form = "{msg} [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        Self::new(what, (total, "bytes"), form, quiet)
+    }
+
+    /// Work on `total` entries.
+    pub(super) fn entries(what: &'static str, total: u64, quiet: bool) -> Self {
+        let form = "{msg} [{bar:40}] {pos} of {len}, {per_sec}, {eta} left";
+        Self::new(what, (total, "entries"), form, quiet)
+    }
+
+    fn new(
+        what: &'static str,
+        (total, unit): (u64, &'static str),
+        form: &str,
+        quiet: bool,
+    ) -> Self {
         let shown = !quiet && std::io::stderr().is_terminal();
         let bar = shown.then(|| {
-            let form = "{msg} [{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
             let style = ProgressStyle::with_template(form).unwrap_or(ProgressStyle::default_bar());
             let bar = ProgressBar::new(total).with_style(style);
             bar.set_message(what);
@@ -34,6 +50,7 @@ impl Progress {
         Self {
             what,
             total,
+            unit,
             done: 0,
             bar,
             quiet,
@@ -42,8 +59,8 @@ impl Progress {
     }
 
     /// So much more is done.
-    pub(super) fn advance(&mut self, bytes: u64) {
-        self.at(self.done.saturating_add(bytes));
+    pub(super) fn advance(&mut self, more: u64) {
+        self.at(self.done.saturating_add(more));
     }
 
     /// So much is done.
@@ -53,14 +70,11 @@ impl Progress {
             bar.set_position(done);
         } else if !self.quiet && self.told.elapsed() >= LINE_EVERY {
             self.told = Tick::now();
-            let percent = done
-                .saturating_mul(100)
-                .checked_div(self.total)
-                .unwrap_or(100);
-            let line = format!(
-                "{}: {percent} % ({done} of {} bytes)",
-                self.what, self.total
-            );
+            let (what, total, unit) = (self.what, self.total, self.unit);
+            let line = match done.saturating_mul(100).checked_div(total) {
+                Some(percent) => format!("{what}: {percent} % ({done} of {total} {unit})"),
+                None => format!("{what}: {done} {unit}"),
+            };
             // Nobody may be listening.
             let _ = writeln!(std::io::stderr(), "{line}");
         }

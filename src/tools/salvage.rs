@@ -30,7 +30,7 @@ Read whatever can be read of a damaged directory into a new one, or undo a flush
 
 DIR is only read, never changed. NEW is a new or empty directory; it becomes a complete data
 directory, with everything in one snapshot, from which a server can start. The memory that this
-takes is that of the data.
+takes is that of all data, also of values that keep_in_memory leaves in their files.
 
 If a start of DIR would succeed, NEW has exactly the state that it would have. Otherwise the
 newest snapshot after which nothing is missing is taken, or else the one that loses least; and

@@ -186,3 +186,53 @@ pub(super) fn make(
     drop(lenient);
     (store, outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Expiry;
+    use crate::value::{Blob, Value};
+
+    fn put<'a>(name: &'a [u8], value: &[u8]) -> Change<'a> {
+        Change::Put {
+            key: Key::Named(name),
+            value: Value::Data(Blob::named(name, value)),
+            flags: 0,
+            expires: Expiry::NEVER,
+        }
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_left_out_whole() {
+        let store = Store::default();
+        let plan = Plan::default();
+        let mut progress = Progress::bytes("testing", 0, true);
+        let mut lenient = Lenient {
+            shards: store.write_set(ShardSet::ALL),
+            plan: &plan,
+            outcome: Outcome::default(),
+            progress: &mut progress,
+        };
+        let missing = Change::Remove {
+            key: Key::Named(b"missing"),
+        };
+        lenient.change(1, Time(1), put(b"old", b"before"));
+        let batch = vec![put(b"old", b"after"), put(b"new", b"x"), missing.clone()];
+        lenient.change(2, Time(2), Change::Batch(batch));
+        lenient.change(3, Time(3), missing);
+        lenient.change(4, Time(4), put(b"last", b"y"));
+        let outcome = &lenient.outcome;
+        assert_eq!((outcome.records, outcome.misfits), (2, 2));
+        assert_eq!(outcome.told.len(), 2);
+        let entry = |name| {
+            let view = lenient.shards.view(Key::Named(name), Time(5));
+            view.map(|view| view.to_entry())
+        };
+        let Value::Data(old) = entry(b"old").unwrap().value else {
+            panic!("it is no longer bytes");
+        };
+        assert_eq!(old.bytes(), Some(&b"before"[..]));
+        assert_eq!(entry(b"new"), None);
+        assert!(entry(b"last").is_some());
+    }
+}

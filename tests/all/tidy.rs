@@ -39,7 +39,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["server/", "main.rs"]),
     ("signal_hook_tokio", &["server/", "main.rs"]),
     ("sd_notify", &["server/systemd.rs"]),
-    ("std::fs", &["journal/disk.rs", "server/files.rs"]),
+    (
+        "std::fs",
+        &["journal/disk.rs", "server/files.rs", "tools/files.rs"],
+    ),
     ("std::net::TcpListener", &["server/"]),
     ("SystemTime", &["clock.rs"]),
 ];

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::support::client::mset_bytes;
 use crate::support::daemon::copy_files;
-use crate::support::{Config, Daemon, Home};
+use crate::support::{Config, Daemon, Home, Random, setting};
 
 /// Runs a tool: exit code, output, error text.
 fn tool(args: &[&str]) -> (i32, String, String) {
@@ -412,6 +412,101 @@ fn an_older_snapshot_that_loses_nothing_wins_over_a_damaged_one() {
     assert_eq!(served(&home.path("new")), state);
 }
 
+/// A random change of a part of `bytes`; answers where the part was.
+fn spoil(bytes: &mut Vec<u8>, random: &mut Random) -> std::ops::Range<usize> {
+    // What names a later release is not damage, and batches are not looked for in the header.
+    let kind = random.below(5);
+    let first = if kind == 3 { 76 } else { 12 };
+    let begin = first + random.below((bytes.len() - first) as u64) as usize;
+    let end = (begin + 1 + random.below(200) as usize).min(bytes.len());
+    match kind {
+        0 => {
+            bytes[begin] ^= 1 << random.below(8);
+            return begin..begin + 1;
+        }
+        1 => bytes[begin..end].fill(0),
+        2 => bytes[begin..end].fill_with(|| random.next() as u8),
+        3 => drop(bytes.drain(begin..end)),
+        _ => {
+            bytes.truncate(begin);
+            return begin..usize::MAX;
+        }
+    }
+    begin..end
+}
+
+/// The oracle knows in which batch each value is: what salvage gives is every value but those
+/// whose batch was touched.
+#[test]
+fn salvage_gives_all_that_was_not_touched() {
+    let seed = Random::seed("salvage");
+    let mut random = Random::new(seed);
+    let home = Home::new(Config::bare());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    for id in 0..50 {
+        let value = format!("value-{id}-{}", "v".repeat(id * 7 % 90));
+        assert_eq!(client.set(&format!("k{id}"), &value).unwrap(), "STORED");
+    }
+    assert!(daemon.term().success());
+    // One more segment, so that the damage is never in the last one.
+    assert!(home.start().term().success());
+    let segment = main_segment(&home.data());
+    let whole = fs::read(&segment).unwrap();
+    let begins: Vec<usize> = memchr::memmem::find_iter(&whole, b"STBA").collect();
+    let ends = begins[1..].iter().copied().chain([whole.len()]);
+    let batches: Vec<_> = begins.iter().copied().zip(ends).collect();
+    for round in 0..setting("STORAGE_SERVER_SALVAGE_ROUNDS", 25) {
+        let what = format!("round {round}, STORAGE_SERVER_SEED={seed}");
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        copy_files(&home.data(), &data);
+        let mut bytes = whole.clone();
+        let mut touched = spoil(&mut bytes, &mut random);
+        let changed = bytes != whole;
+        if !changed {
+            touched = 0..0;
+        }
+        fs::write(data.join(segment.file_name().unwrap()), &bytes).unwrap();
+        let mut expected = std::collections::BTreeSet::new();
+        for (begin, end) in &batches {
+            let text = String::from_utf8_lossy(&whole[*begin..*end]);
+            let id = text
+                .split_once("value-")
+                .and_then(|(_, rest)| rest.split_once('-'));
+            if let Some((id, _)) = id
+                && (*end <= touched.start || *begin >= touched.end)
+            {
+                expected.insert(format!("k{id}"));
+            }
+        }
+        assert_eq!(check(&data).0, if changed { 65 } else { 0 }, "{what}");
+        let to = dir.path().join("new");
+        let (code, report) = salvage(&data, &to, &[]);
+        let lines = dir.path().join("dump");
+        dump(&to, &lines);
+        let found = entry_lines(&lines).into_iter().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let (key, value) = (&line["key"], &line["value"]);
+            let key = key.as_str().unwrap().to_owned();
+            assert!(
+                value
+                    .as_str()
+                    .unwrap()
+                    .starts_with(&format!("value-{}-", &key[1..]))
+            );
+            key
+        });
+        assert_eq!(
+            found.collect::<std::collections::BTreeSet<_>>(),
+            expected,
+            "{what}: {report:#}"
+        );
+        let lost = 50 - expected.len();
+        assert_eq!(code, if lost == 0 { 0 } else { 65 }, "{what}: {report:#}");
+    }
+}
+
 #[test]
 fn a_new_directory_must_be_new() {
     let (home, _) = stopped();
@@ -497,6 +592,41 @@ fn the_worst_mistake_is_undone_until_the_next_snapshot() {
     );
 }
 
+/// What a snapshot would take after a `flush_all` is little, but that makes none due.
+#[test]
+fn a_flush_makes_no_snapshot_due() {
+    let config = Config::standard().with("data", "compact_min", "\"1m\"");
+    let home = Home::new(config);
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let value = "x".repeat(100_000);
+    let mut store = |from: u32, to: u32| {
+        for id in from..to {
+            assert_eq!(client.set(&format!("3.{id}"), &value).unwrap(), "STORED");
+        }
+    };
+    store(0, 40);
+    let address = daemon.addr().to_string();
+    assert_eq!(tool(&["snapshot", "--server", &address]).0, 0);
+    let number = || daemon.client().stats("").unwrap()["snapshot_number"].clone();
+    // More journal than compact_min, less than compact_ratio asks for.
+    store(0, 20);
+    let before = number();
+    assert_eq!(daemon.client().ask("flush_all").unwrap(), "OK");
+    // Several times as long as the server waits between two looks at it.
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    assert_eq!(number(), before);
+    assert!(daemon.term().success());
+    assert_eq!(
+        salvage(&home.data(), &home.path("new"), &["--before-flush"]).0,
+        0
+    );
+    let (_, report) = check(&home.path("new"));
+    let types = report["state"]["types"].as_array().unwrap();
+    let data = types.iter().find(|line| line["name"] == "3 DATA").unwrap();
+    assert_eq!(data["entries"], 40);
+}
+
 #[test]
 fn a_delayed_flush_is_undone_from_when_it_came_into_force() {
     let home = Home::new(Config::standard());
@@ -517,4 +647,267 @@ fn a_delayed_flush_is_undone_from_when_it_came_into_force() {
     let undone = served(&home.path("new"));
     assert!(undone.contains_key("later"));
     assert_eq!(undone, state);
+}
+
+/// The lines of a dump that are entries.
+fn entry_lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let entries = text.lines().filter(|line| line.starts_with("{\"key"));
+    entries.map(str::to_owned).collect()
+}
+
+fn dump(dir: &Path, to: &Path) {
+    let (code, out, err) = tool(&["dump", str_of(dir), "-o", str_of(to)]);
+    assert_eq!(code, 0, "{out}{err}");
+}
+
+fn load(file: &Path, daemon: &Daemon, more: &[&str]) -> (i32, String, String) {
+    let address = daemon.addr().to_string();
+    let mut args = vec!["load", str_of(file), "--server", &address];
+    args.extend(more);
+    tool(&args)
+}
+
+/// A home with what is hard to write down, dumped, and the dump.
+fn dumped() -> (Home, PathBuf) {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    fill(&daemon);
+    let mut client = daemon.client();
+    let mut raw = |bytes: &[u8]| {
+        client.send(bytes).unwrap();
+        assert_eq!(client.line().unwrap(), "STORED");
+    };
+    raw(b"set bytes 7 0 4\r\n\xff\x00\r\n\r\n");
+    raw(b"set \xc3\x28key 0 0 1\r\nx\r\n");
+    raw(b"set quote\" 4294967295 4000000000 7\r\n\"\\\n\t \xc3\xa9\r\n");
+    raw(b"set 2.77 1 2000000 2\r\n77\r\n");
+    raw(b"set 1.70 9 0 0\r\n\r\n");
+    raw(b"set gone 0 -1 1\r\nx\r\n");
+    let members: Vec<String> = (0..5000)
+        .map(|id| format!("{} {}", id * 7, id % 3))
+        .collect();
+    assert_eq!(client.set("1.71", &members.join("\n")).unwrap(), "STORED");
+    for id in 0..2500 {
+        assert_eq!(
+            client.set(&format!("2.{}", 10_000 + id), "5").unwrap(),
+            "STORED"
+        );
+    }
+    assert!(daemon.term().success());
+    let file = home.path("dump.ndjson");
+    dump(&home.data(), &file);
+    (home, file)
+}
+
+#[test]
+fn what_is_dumped_and_loaded_gives_the_same_lines_again() {
+    let (home, file) = dumped();
+    let before = picture(&home.data());
+    let (code, out, _) = tool(&["dump", str_of(&home.data())]);
+    assert_eq!((code, &*out), (0, &*fs::read_to_string(&file).unwrap()));
+    assert_eq!(picture(&home.data()), before, "dump changed something");
+    let lines = entry_lines(&file);
+    for line in [
+        r#"{"key":"bytes","type":"NAMED","base64":"/wANCg==","flags":7,"expires":null}"#,
+        r#"{"key_base64":"wyhrZXk=","type":"NAMED","value":"x","flags":0,"expires":null}"#,
+        concat!(
+            r#"{"key":"6.1","type":"COUNTER64","value":"18446744073709551614","#,
+            r#""flags":0,"expires":null}"#,
+        ),
+        r#"{"key":"1.70","type":"INDEX","value":[],"flags":9,"expires":null}"#,
+        r#"{"key":"1.1000","type":"INDEX","value":[1,2,3],"flags":0,"expires":null}"#,
+        r#"{"key":"1.5","type":"INDEX","value":[[5,7],[6,0]],"flags":0,"expires":null}"#,
+    ] {
+        assert!(lines.contains(&line.to_owned()), "{line}");
+    }
+    assert!(!lines.iter().any(|line| line.contains("gone")));
+    // A server that takes an index of this size only in parts.
+    let other = Home::new(Config::standard().with("server", "max_value", "\"4k\""));
+    let daemon = other.start();
+    daemon.client().set("stays", "as it is").unwrap();
+    daemon.client().set("name1", "is replaced").unwrap();
+    let (code, out, err) = load(&file, &daemon, &[]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(
+        out.starts_with(&format!("{} entries loaded, 0 left out", lines.len())),
+        "{out}"
+    );
+    assert_eq!(daemon.client().get("stays").unwrap().unwrap(), "as it is");
+    daemon.client().ask("delete stays").unwrap();
+    assert!(daemon.term().success());
+    let again = other.path("again.ndjson");
+    dump(&other.data(), &again);
+    assert_eq!(entry_lines(&again), lines);
+}
+
+#[test]
+fn a_damaged_dump_is_loaded_up_to_its_damage_and_no_further() {
+    let (home, file) = dumped();
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let first_check = lines
+        .iter()
+        .position(|line| line.starts_with("{\"checked"))
+        .unwrap();
+    let victim = first_check + 300;
+    let damaged = |edit: &dyn Fn(&mut Vec<String>)| {
+        let mut lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        edit(&mut lines);
+        lines.join("\n") + "\n"
+    };
+    let cases: [(&str, String, bool); 7] = [
+        (
+            "a flag",
+            damaged(&|l| l[victim] = l[victim].replace("\"flags\":0", "\"flags\":1")),
+            true,
+        ),
+        ("a line gone", damaged(&|l| drop(l.remove(victim))), true),
+        (
+            "a line twice",
+            damaged(&|l| l.insert(victim, l[victim].clone())),
+            true,
+        ),
+        (
+            "two lines swapped",
+            damaged(&|l| l.swap(victim, victim + 1)),
+            true,
+        ),
+        (
+            "no JSON",
+            damaged(&|l| l[victim] = l[victim].replace(':', "")),
+            true,
+        ),
+        ("cut", damaged(&|l| l.truncate(victim)), true),
+        ("no header", damaged(&|l| drop(l.remove(0))), false),
+    ];
+    for (what, text, first_block) in cases {
+        let path = home.path("damaged.ndjson");
+        fs::write(&path, text).unwrap();
+        let target = Home::new(Config::standard());
+        let daemon = target.start();
+        let (code, out, err) = load(&path, &daemon, &[]);
+        assert_eq!(code, 65, "{what}: {out}{err}");
+        assert!(err.contains("damaged.ndjson, line "), "{what}: {err}");
+        let loaded = if first_block { first_check - 1 } else { 0 };
+        assert!(
+            out.starts_with(&format!("{loaded} entries loaded")),
+            "{what}: {out}"
+        );
+        let stats = daemon.client().stats("").unwrap();
+        assert_eq!(stats["curr_items"], loaded.to_string(), "{what}");
+    }
+}
+
+#[test]
+fn an_interrupted_load_goes_on_where_it_was() {
+    let (home, file) = dumped();
+    let text = fs::read_to_string(&file).unwrap();
+    let total = entry_lines(&file).len();
+    let cut = home.path("cut.ndjson");
+    fs::write(&cut, &text[..text.len() * 3 / 4]).unwrap();
+    let state = home.path("load.state");
+    let resume = ["--resume", str_of(&state)];
+    let target = Home::new(Config::standard());
+    let daemon = target.start();
+    let (code, out, _) = load(&cut, &daemon, &resume);
+    assert_eq!(code, 65, "{out}");
+    let done: usize = out.split(' ').next().unwrap().parse().unwrap();
+    assert!(done >= 1000 && done < total, "{out}");
+    // Another dump, and a shorter one, are not gone on with.
+    let other = home.path("other.ndjson");
+    fs::write(&other, text.replacen("\"record\":", "\"record\":1", 1)).unwrap();
+    let (code, _, err) = load(&other, &daemon, &resume);
+    assert_eq!(code, 65);
+    assert!(
+        err.contains("not the dump") || err.contains("not those"),
+        "{err}"
+    );
+    let (code, out, err) = load(&file, &daemon, &resume);
+    assert_eq!(code, 0, "{out}{err}");
+    let rest: usize = out.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(done + rest, total);
+    assert!(!state.exists());
+    assert!(daemon.term().success());
+    dump(&target.data(), &home.path("again.ndjson"));
+    assert_eq!(entry_lines(&home.path("again.ndjson")), entry_lines(&file));
+}
+
+#[test]
+fn what_the_server_refuses_is_named_and_can_be_gone_past() {
+    let (home, file) = dumped();
+    let target = Home::new(Config::bare());
+    let daemon = target.start();
+    let (code, _, err) = load(&file, &daemon, &[]);
+    assert_eq!(code, 65);
+    assert!(
+        err.contains("3.0: the server does not declare its type, DATA"),
+        "{err}"
+    );
+    let (code, out, err) = load(&file, &daemon, &["--keep-going"]);
+    assert_eq!(code, 65);
+    assert!(out.contains(&format!(" {} refused", 2 * KEYS)), "{out}");
+    assert_eq!(err.lines().count(), 2 * KEYS as usize);
+    assert_eq!(daemon.client().get("2.10000").unwrap().unwrap(), "5");
+    // Lines of another program, and one that has expired.
+    let edited = home.path("edited.ndjson");
+    let lines = concat!(
+        r#"{"key":"2.1","type":"COUNTER","value":123}"#,
+        "\n",
+        r#"{"key":"old","type":"NAMED","value":"x","expires":1000}"#,
+        "\n",
+    );
+    fs::write(&edited, lines).unwrap();
+    assert_eq!(load(&edited, &daemon, &[]).0, 65);
+    let (code, out, err) = load(&edited, &daemon, &["--unchecked"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("1 entries loaded, 1 left out"), "{out}");
+    assert_eq!(daemon.client().get("2.1").unwrap().unwrap(), "123");
+}
+
+#[test]
+fn a_snapshot_is_asked_for_and_waited_for() {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    fill(&daemon);
+    let number = || -> u64 {
+        let stats = daemon.client().stats("").unwrap();
+        stats["snapshot_number"].parse().unwrap()
+    };
+    let before = number();
+    let address = daemon.addr().to_string();
+    let (code, out, err) = tool(&["snapshot", "--server", &address]);
+    assert_eq!(code, 0, "{err}");
+    let after = number();
+    assert!(after > before);
+    assert!(
+        out.starts_with(&format!("snapshot {after} is complete: ")),
+        "{out}"
+    );
+    assert_eq!(files(&home.data(), "snapshot-").len(), 1);
+    assert!(daemon.term().success());
+    let (code, _, err) = tool(&["snapshot", "--server", &address]);
+    assert_eq!(code, 69, "{err}");
+    assert_eq!(load(Path::new("/dev/null"), &home.start(), &[]).0, 65);
+}
+
+#[test]
+fn each_tool_has_a_page_of_help() {
+    for name in ["check", "salvage", "dump", "load", "snapshot"] {
+        let (code, page, _) = tool(&[name, "--help"]);
+        assert_eq!(code, 0);
+        for part in [
+            "Usage: storage_server",
+            "EXIT CODES\n  0 ",
+            "EXAMPLES\n",
+            "--quiet",
+        ] {
+            assert!(page.contains(part), "{name}: {part}");
+        }
+        assert!(
+            page.lines().all(|line| line.chars().count() <= 100),
+            "{name}"
+        );
+        assert_eq!(tool(&[name, "--nonsense"]).0, 64);
+    }
 }

@@ -1,0 +1,82 @@
+//! Files that are not data files: dumps, and how far a load is.
+//!
+//! Invariant: a file has its name only when it is complete and synced.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// A file in the making.
+pub(super) struct NewFile {
+    path: PathBuf,
+    part: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl NewFile {
+    /// Begins it as `PATH.part`. Only its owner may read it: it holds data.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part)?;
+        Ok(Self {
+            path: path.to_owned(),
+            part,
+            file: BufWriter::with_capacity(1 << 20, file),
+        })
+    }
+
+    /// Syncs it and gives it its name.
+    pub(super) fn finish(self) -> io::Result<()> {
+        let file = self.file.into_inner()?;
+        file.sync_all()?;
+        std::fs::rename(&self.part, &self.path)
+    }
+
+    /// Gives it its name without a sync: the content is of no use after a crash of the system.
+    pub(super) fn finish_unsynced(self) -> io::Result<()> {
+        self.file.into_inner()?;
+        std::fs::rename(&self.part, &self.path)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Opens a file, and answers its length.
+pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    Ok((file, len))
+}
+
+/// The bytes of a file; `None` if it is not there.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file that may not be there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
