@@ -38,7 +38,8 @@ pub struct Engine {
     epoch: AtomicU64,
     memory_full: AtomicBool,
     hot: cold::Hot,
-    closing: AtomicBool,
+    /// Snapshots are given up: the server stops.
+    closing: Arc<AtomicBool>,
 }
 
 /// What the operator set for commands.

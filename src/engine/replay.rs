@@ -170,7 +170,7 @@ impl Engine {
             settings: RwLock::new(Arc::new(settings)),
             epoch: AtomicU64::new(0),
             memory_full: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
+            closing: Arc::default(),
         };
         engine.declare_types(types)?;
         Ok((engine, recovered))

@@ -56,6 +56,7 @@ impl Engine {
             new_generation,
             expected_bytes: self.store.bytes() as u64,
             bytes_per_s: self.settings.read().snapshot_bytes_per_s,
+            given_up: Arc::clone(&self.closing),
         })?;
         let (time, types, pending_flush) = {
             let mut shards = self.store.write_set(ShardSet::ALL);
@@ -69,11 +70,9 @@ impl Engine {
         writer.pending_flush(pending_flush)?;
         for shard in 0..SHARDS {
             self.store.visit_cut(shard, time, |key, entry| {
-                if self.closing.load(Ordering::Relaxed) {
-                    return Err(Ended::Failed(JournalError::Closed));
-                }
                 let whole = self.whole(key, entry)?;
-                Ok(writer.entry(key, whole.as_ref().unwrap_or(entry))?)
+                writer.entry(key, whole.as_ref().unwrap_or(entry))?;
+                Ok::<_, Ended>(())
             })?;
         }
         let mut moved = |key, cas, blob| self.moved(key, cas, blob);

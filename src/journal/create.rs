@@ -48,7 +48,7 @@ impl<'d> NewStore<'d> {
             fresh: false,
             ..header
         };
-        let mut snapshot = SnapshotFile::create(disk, header, Pace::new(0, 0))?;
+        let mut snapshot = SnapshotFile::create(disk, header, Pace::unbounded())?;
         snapshot.begin(seq, now);
         Ok(Self {
             disk,

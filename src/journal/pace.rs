@@ -1,8 +1,11 @@
-//! How fast a snapshot is written: in pieces that are synced one by one, at a bounded rate, and
-//! never into the last free space. A sync of the journal waits for what the disk has been given
-//! before it, so an unbounded writer beside it would make each wait for tens of milliseconds.
+//! How fast a snapshot is written: in pieces that are synced one by one, at a bounded rate, never
+//! into the last free space, and no further once it is given up. A sync of the journal waits for
+//! what the disk has been given before it, so an unbounded writer beside it would make each wait
+//! for tens of milliseconds.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::JournalError;
@@ -19,18 +22,37 @@ pub(super) struct Pace {
     bytes_per_s: u64,
     /// So much space stays free for the journal.
     reserve: u64,
+    /// Set when the server stops.
+    given_up: Arc<AtomicBool>,
     begun: Tick,
     spent: u64,
 }
 
+/// How long a wait goes on before it is looked whether it is still worth it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 impl Pace {
-    pub(super) fn new(bytes_per_s: u64, reserve: u64) -> Self {
+    pub(super) fn new(bytes_per_s: u64, reserve: u64, given_up: Arc<AtomicBool>) -> Self {
         Self {
             bytes_per_s,
             reserve,
+            given_up,
             begun: Tick::now(),
             spent: 0,
         }
+    }
+
+    /// As fast as it goes, to the end.
+    pub(super) fn unbounded() -> Self {
+        Self::new(0, 0, Arc::default())
+    }
+
+    /// Fails once the snapshot is given up.
+    pub(super) fn check(&self) -> Result<(), JournalError> {
+        if self.given_up.load(Relaxed) {
+            return Err(JournalError::Closed);
+        }
+        Ok(())
     }
 
     /// Fails if `bytes` and the reserve do not fit the disk.
@@ -45,48 +67,59 @@ impl Pace {
         Ok(())
     }
 
-    /// Writes the slices one after the other at `offset`; answers where they end.
+    /// Writes the slices one after the other at `offset` of the file of that name; answers where
+    /// they end.
     pub(super) fn write<'a>(
         &mut self,
-        file: &dyn DiskFile,
+        (name, file): (&str, &dyn DiskFile),
         mut offset: u64,
         slices: impl Iterator<Item = &'a [u8]>,
-    ) -> std::io::Result<u64> {
+    ) -> Result<u64, JournalError> {
         let mut piece = Vec::new();
         let mut bytes = 0;
         for chunk in slices.flat_map(|slice| slice.chunks(PIECE_BYTES)) {
             if bytes + chunk.len() > PIECE_BYTES && bytes > 0 {
-                offset = self.write_piece(file, offset, &mut piece)?;
+                offset = self.write_piece((name, file), offset, &mut piece)?;
                 bytes = 0;
             }
             bytes += chunk.len();
             piece.push(IoSlice::new(chunk));
         }
-        self.write_piece(file, offset, &mut piece)
+        self.write_piece((name, file), offset, &mut piece)
     }
 
     fn write_piece(
         &mut self,
-        file: &dyn DiskFile,
+        (name, file): (&str, &dyn DiskFile),
         offset: u64,
         piece: &mut Vec<IoSlice<'_>>,
-    ) -> std::io::Result<u64> {
+    ) -> Result<u64, JournalError> {
         let bytes: u64 = piece.iter().map(|slice| slice.len() as u64).sum();
-        file.write_all_at(offset, piece)?;
+        let mut write = || -> io::Result<()> {
+            file.write_all_at(offset, piece)?;
+            file.sync_data()
+        };
+        write().map_err(failed("write", name))?;
         piece.clear();
-        file.sync_data()?;
-        self.spend(bytes);
+        self.spend(bytes)?;
         Ok(offset + bytes)
     }
 
     /// Waits until so much more is within the rate.
-    fn spend(&mut self, bytes: u64) {
+    fn spend(&mut self, bytes: u64) -> Result<(), JournalError> {
         self.spent += bytes;
+        self.check()?;
         let Some(whole_s) = self.spent.checked_div(self.bytes_per_s) else {
-            return;
+            return Ok(());
         };
         let rest_us = self.spent % self.bytes_per_s * 1_000_000 / self.bytes_per_s;
         let due = Duration::from_secs(whole_s) + Duration::from_micros(rest_us);
-        std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
+        while let wait = due.saturating_sub(self.begun.elapsed())
+            && !wait.is_zero()
+        {
+            std::thread::sleep(wait.min(LOOK_EVERY));
+            self.check()?;
+        }
+        Ok(())
     }
 }

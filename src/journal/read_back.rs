@@ -4,6 +4,7 @@
 use super::JournalError;
 use super::decode::{self, DecodeError, Frame, Record, Source};
 use super::disk::{DiskFile, Name};
+use super::pace::Pace;
 use super::places;
 use super::record::{BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind};
 use super::scan::{BatchReader, Step};
@@ -29,6 +30,7 @@ pub(super) struct Written<'w> {
 /// Reads the file and compares it with what it should be; tells `moved` of each DATA value.
 pub(super) fn read_back(
     written: &Written<'_>,
+    pace: &Pace,
     mut moved: Option<&mut Moved<'_>>,
 ) -> Result<(), JournalError> {
     let read = failed("read back", written.name);
@@ -51,6 +53,7 @@ pub(super) fn read_back(
     }
     let mut reader = BatchReader::new(written.file, written.header, len);
     loop {
+        pace.check()?;
         match reader.step().map_err(failed("read back", written.name))? {
             Step::Batch(batch) => {
                 if let Some(moved) = &mut moved {

@@ -7,6 +7,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::disk::{DiskFile, Name};
@@ -114,8 +115,7 @@ impl SnapshotFile {
         let slices = [bytes.as_slice()].into_iter().chain(self.payload.slices());
         self.offset = self
             .pace
-            .write(&*self.file, self.offset, slices)
-            .map_err(failed("write", &self.temporary))?;
+            .write((&self.temporary, &*self.file), self.offset, slices)?;
         self.records += u64::from(self.in_payload);
         self.in_payload = 0;
         self.payload.clear();
@@ -138,7 +138,7 @@ impl SnapshotFile {
             len: self.offset,
             records: self.records,
         };
-        read_back(&written, moved)
+        read_back(&written, &self.pace, moved)
     }
 
     /// Gives it its name.
@@ -169,7 +169,7 @@ pub struct SnapshotWriter {
 }
 
 /// What a snapshot is to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct SnapshotPlan {
     /// The files of this generation were moved away: begin a new one.
     pub new_generation: bool,
@@ -177,6 +177,8 @@ pub struct SnapshotPlan {
     pub expected_bytes: u64,
     /// How fast it may be written; 0 is as fast as it goes, and so is one that heals the storage.
     pub bytes_per_s: u64,
+    /// Once this is set the snapshot fails: nobody waits for it any more.
+    pub given_up: Arc<AtomicBool>,
 }
 
 impl Journal {
@@ -209,7 +211,7 @@ fn begin(
     heals: bool,
 ) -> Result<(SnapshotFile, bool), JournalError> {
     let bytes_per_s = if heals { 0 } else { plan.bytes_per_s };
-    let pace = Pace::new(bytes_per_s, shared.options.allocate_bytes);
+    let pace = Pace::new(bytes_per_s, shared.options.allocate_bytes, plan.given_up);
     pace.check_space(&*shared.disk, plan.expected_bytes)?;
     let sync = shared.sync.lock();
     let generation = shared.active.lock().store_generation + u64::from(plan.new_generation);

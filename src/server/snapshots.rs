@@ -125,6 +125,8 @@ impl Snapshots {
                 );
                 answer(running.askers, Ok(()));
             }
+            // The server stops.
+            Err(JournalError::Closed) => return,
             Err(error) => self.failed(&error, running.askers),
         }
         self.begin_if_asked();

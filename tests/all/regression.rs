@@ -96,3 +96,31 @@ fn values_and_keys_do_not_get_into_the_log() {
     assert!(log.contains("a counter's value is not a number"), "{log}");
     assert!(!log.contains("secret"), "{log}");
 }
+
+#[test]
+fn a_slow_snapshot_holds_up_neither_clients_nor_the_stop() {
+    // At this rate the snapshot would take hours.
+    let home = Home::new(Config::standard().with("data", "snapshot_rate", "\"1k\""));
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let value = "v".repeat(500_000);
+    for n in 0..8 {
+        assert_eq!(client.set(&format!("key{n}"), &value).unwrap(), "STORED");
+    }
+    let mut asker = daemon.client();
+    asker.send(b"snapshot\r\n").unwrap();
+    until(
+        "the snapshot is being written",
+        Duration::from_secs(20),
+        || (client.stats("").unwrap()["snapshot_running"] == "1").then_some(()),
+    );
+    assert_eq!(client.incr("2.1", 5).unwrap(), "5");
+    assert_eq!(client.ask("flush_all").unwrap(), "OK");
+    assert_eq!(client.set("key0", "new").unwrap(), "STORED");
+    assert!(daemon.term().success());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    assert_eq!(client.get("key0").unwrap().as_deref(), Some("new"));
+    assert_eq!(client.get("key1").unwrap(), None);
+    assert_eq!(client.get("2.1").unwrap(), None);
+}
