@@ -218,6 +218,8 @@ pub struct Recovered {
     pub snapshot: u64,
     /// The generation.
     pub generation: u64,
+    /// The sequence number that comes next.
+    pub next_seq: u64,
 }
 
 /// The journal's figures.

@@ -158,6 +158,7 @@ fn read<'f>(
         bytes: progress.done_bytes,
         snapshot: snapshot.header.number,
         generation: snapshot.header.generation,
+        next_seq: end.next_seq,
         newest_time: snapshot.header.time.max(options.now).max(taken.newest_time),
         ..Recovered::default()
     };

@@ -16,7 +16,6 @@ use super::check::verify;
 use super::files::NewFile;
 use super::ndjson::{DumpWriter, EntryLine, Header, VERSION, type_rows};
 use super::progress::Progress;
-use super::survey::Survey;
 
 /// The page of `--help`.
 pub(super) const PAGE: &str = "\
@@ -74,7 +73,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Exit, ToolError> 
     let (store, recovered) = verify(&disk, args.quiet)?;
     let header = Header {
         storage_server_dump: VERSION,
-        record: Survey::take(&disk, args.quiet)?.next_seq(),
+        record: recovered.next_seq,
         time: recovered.newest_time.to_string(),
         types: type_rows(&store.types()),
     };

@@ -6,7 +6,7 @@ use crate::command::change::Change;
 use crate::journal::disk::{Disk, Name};
 use crate::journal::inspect::{Catalog, Item, Scan, Sink};
 use crate::key::Key;
-use crate::value::Entry;
+use crate::value::{Entry, Value};
 
 use super::ToolError;
 use super::progress::Progress;
@@ -40,7 +40,10 @@ struct Look<'p> {
 
 impl Sink for Look<'_> {
     fn entry(&mut self, _: Key<'_>, entry: Entry) {
-        self.cas_max = self.cas_max.max(entry.cas);
+        // A counter's is made of its number.
+        if !matches!(entry.value, Value::Number(_)) {
+            self.cas_max = self.cas_max.max(entry.cas);
+        }
     }
 
     fn change(&mut self, seq: u64, time: Time, change: Change<'_>) {

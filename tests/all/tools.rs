@@ -67,6 +67,8 @@ fn check(dir: &Path) -> (i32, serde_json::Value) {
 }
 
 const KEYS: u32 = 60;
+/// A counter of the snapshot.
+const EARLIER: &str = "2.64";
 
 /// One entry of each kind for each number, and what they are.
 fn fill(daemon: &Daemon) {
@@ -106,10 +108,10 @@ fn contents(daemon: &Daemon) -> BTreeMap<String, String> {
 
 /// A stopped home with a snapshot in the middle of its history.
 fn stopped() -> (Home, BTreeMap<String, String>) {
-    let mut home = Home::new(Config::standard());
-    home.reconfigure(|_| {});
+    let home = Home::new(Config::standard());
     let daemon = home.start();
     daemon.client().set("earlier", "in the snapshot").unwrap();
+    daemon.client().set(EARLIER, "5").unwrap();
     move_and_reopen(&home, &daemon);
     fill(&daemon);
     let state = contents(&daemon);
@@ -193,7 +195,9 @@ fn a_sound_directory_is_ok_and_salvage_gives_all_of_it() {
         line["entries"].as_u64().unwrap()
     };
     assert_eq!(entries("1 INDEX"), u64::from(KEYS) + 1);
-    assert_eq!(entries("2 COUNTER"), u64::from(KEYS) + 1);
+    assert_eq!(entries("2 COUNTER"), u64::from(KEYS) + 2);
+    let next = report["next_record"].as_u64().unwrap();
+    assert!(next < 1000, "{next}");
     assert_eq!(entries("named keys"), u64::from(KEYS) + 2);
     let to = home.path("new");
     let (code, report) = salvage(&home.data(), &to, &[]);
@@ -375,6 +379,7 @@ fn without_a_snapshot_the_journal_is_what_there_is() {
     assert_eq!(report["base"], serde_json::Value::Null);
     let mut expected = damaged.state.clone();
     expected.remove("earlier").unwrap();
+    expected.remove(EARLIER).unwrap();
     assert_eq!(state, expected, "{report:#}");
 }
 
@@ -383,8 +388,11 @@ fn without_a_segment_the_snapshot_is_what_there_is() {
     let damaged = Damaged::new(|data| fs::remove_file(main_segment(data)).unwrap());
     let (state, _, report) = damaged.salvaged(&[]);
     assert_eq!(report["base_is_whole"], true);
-    assert_eq!(state.len(), 1);
-    assert_eq!(state["earlier"], "in the snapshot");
+    assert_eq!(state.len(), 2);
+    assert_eq!(
+        (&*state["earlier"], &*state[EARLIER]),
+        ("in the snapshot", "5")
+    );
 }
 
 #[test]
