@@ -84,6 +84,21 @@ pub enum Change<'a> {
     Batch(Vec<Change<'a>>),
 }
 
+impl<'a> Change<'a> {
+    /// The key of the one entry that it edits; `None` for what may concern several shards.
+    pub fn key(&self) -> Option<Key<'a>> {
+        match self {
+            Self::Put { key, .. }
+            | Self::Remove { key }
+            | Self::Expire { key, .. }
+            | Self::Number { key, .. }
+            | Self::Extend { key, .. } => Some(*key),
+            Self::Members { key, .. } => Some(Key::Typed(*key)),
+            Self::FanOut { .. } | Self::Flush { .. } | Self::Types(_) | Self::Batch(_) => None,
+        }
+    }
+}
+
 /// An end of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -9,6 +9,7 @@ mod cold;
 mod edit;
 mod fan_out;
 mod fetch;
+mod rebuild;
 mod replay;
 mod snapshot;
 mod upkeep;

@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::RwLock;
 
 use super::cold::Hot;
+use super::rebuild::{self, Around};
 use super::upkeep::check_types;
 use super::{Engine, Settings, TypesError};
 use crate::clock::{Clock, Time};
 use crate::command::{Change, View, ViewValue};
 use crate::journal::disk::Disk;
 use crate::journal::{
-    self, Files, Journal, JournalError, Options, Progress, Recovered, Replay, ReplayError,
+    self, Batch, Files, Journal, JournalError, Options, Progress, Recovered, ReplayError,
+    TakeBatches, Taken,
 };
 use crate::key::Key;
 use crate::store::Store;
 use crate::store::locks::{ShardSet, WriteSet};
-use crate::store::shard::Stamp;
 use crate::types::TypeTable;
-use crate::value::{Blob, Content, Entry};
+use crate::value::{Blob, Content};
 
 /// Why an engine does not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,75 +42,87 @@ pub type Watch<'p> = dyn FnMut(&Progress) -> ControlFlow<()> + 'p;
 
 /// Hands recovered records to the store, under all its locks.
 struct Rebuild<'s, 'p> {
+    store: &'s Store,
     shards: WriteSet<'s>,
+    threads: usize,
     /// The configured types, which must fit what was found; without them anything does.
     types: Option<&'p TypeTable>,
     /// Why the state is refused, if it is.
     refused: Option<OpenError>,
     /// The time of the start or of the newest record, whichever is later.
     now: Time,
+    /// How far it is.
+    progress: Progress,
     watch: &'p mut Watch<'p>,
     /// The files of values that were left where they are.
     files: Files,
 }
 
-impl Rebuild<'_, '_> {
-    /// Reads the values that `change` adds bytes to, if they were left where they are.
-    fn bring_here(&mut self, change: &Change<'_>, time: Time) -> Result<(), ReplayError> {
-        match change {
-            Change::Batch(changes) => changes
-                .iter()
-                .try_for_each(|change| self.bring_here(change, time)),
-            Change::Extend {
-                key: key @ Key::Typed(typed),
-                ..
-            } => {
-                let Some(View {
-                    value: ViewValue::Data(blob),
-                    cas,
-                    ..
-                }) = self.shards.view(*key, time)
-                else {
-                    return Ok(());
-                };
-                let Content::Away(place) = blob.content() else {
-                    return Ok(());
-                };
-                let bytes = self.files.locate(place).read();
-                let bytes = bytes.map_err(|error| ReplayError(error.to_string()))?;
-                self.shards.reform(*typed, cas, Blob::unnamed(&bytes));
-                Ok(())
-            }
-            Change::Put { .. }
-            | Change::Remove { .. }
-            | Change::Expire { .. }
-            | Change::Number { .. }
-            | Change::Extend { .. }
-            | Change::Members { .. }
-            | Change::FanOut { .. }
-            | Change::Flush { .. }
-            | Change::Types(_) => Ok(()),
-        }
-    }
+/// Reads the value that `change` adds bytes to, if it was left where it is.
+fn bring_here(
+    files: &Files,
+    shards: &mut WriteSet<'_>,
+    change: &Change<'_>,
+    time: Time,
+) -> Result<(), ReplayError> {
+    let Change::Extend {
+        key: key @ Key::Typed(typed),
+        ..
+    } = change
+    else {
+        return Ok(());
+    };
+    let Some(View {
+        value: ViewValue::Data(blob),
+        cas,
+        ..
+    }) = shards.view(*key, time)
+    else {
+        return Ok(());
+    };
+    let Content::Away(place) = blob.content() else {
+        return Ok(());
+    };
+    let bytes = files.locate(place).read();
+    let bytes = bytes.map_err(|error| ReplayError(error.to_string()))?;
+    shards.reform(*typed, cas, Blob::unnamed(&bytes));
+    Ok(())
 }
 
-impl Replay for Rebuild<'_, '_> {
-    fn entry(&mut self, key: Key<'_>, entry: Entry) -> Result<(), ReplayError> {
-        let stamp = Stamp {
-            seq: 0,
-            time: Time(0),
-        };
-        self.shards
-            .restore(key, entry, stamp)
-            .map_err(|misfit| ReplayError(misfit.to_string()))
+fn look(
+    watch: &mut Watch<'_>,
+    progress: &Progress,
+    refused: &mut Option<OpenError>,
+) -> Result<(), ReplayError> {
+    if watch(progress).is_break() {
+        *refused = Some(OpenError::Stopped);
+        return Err(ReplayError(OpenError::Stopped.to_string()));
     }
+    Ok(())
+}
 
-    fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError> {
-        self.bring_here(&change, time)?;
-        let stamp = Stamp { seq, time };
-        self.shards
-            .apply(change, stamp)
-            .map_err(|misfit| ReplayError(misfit.to_string()))
+impl TakeBatches for Rebuild<'_, '_> {
+    fn batches(&mut self, batches: &[Batch]) -> Result<Taken, JournalError> {
+        let Self {
+            store,
+            shards,
+            progress,
+            watch,
+            refused,
+            files,
+            ..
+        } = self;
+        let mut watch = || look(watch, progress, refused).map_err(JournalError::Rejected);
+        let mut around = Around {
+            before: &|shards, change, time| bring_here(files, shards, change, time),
+            after: &mut watch,
+        };
+        rebuild::take(
+            (shards, store.hashing()),
+            self.threads,
+            batches,
+            &mut around,
+        )
     }
 
     fn complete(&mut self) -> Result<(), ReplayError> {
@@ -125,11 +138,8 @@ impl Replay for Rebuild<'_, '_> {
     }
 
     fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError> {
-        if (self.watch)(progress).is_break() {
-            self.refused = Some(OpenError::Stopped);
-            return Err(ReplayError(OpenError::Stopped.to_string()));
-        }
-        Ok(())
+        self.progress = *progress;
+        look(self.watch, progress, &mut self.refused)
     }
 }
 
@@ -147,12 +157,14 @@ impl Engine {
         options.now = source.wall();
         options.leaving = Some(Arc::new(types.clone()));
         let (opened, refused) = {
-            let shards = store.write_set(ShardSet::ALL);
             let mut rebuild = Rebuild {
-                shards,
+                store: &store,
+                shards: store.write_set(ShardSet::ALL),
+                threads: options.threads,
                 types: Some(types),
                 refused: None,
                 now: options.now,
+                progress: Progress::default(),
                 watch,
                 files: options.files.clone(),
             };
@@ -181,12 +193,16 @@ impl Engine {
 /// nothing is changed.
 pub fn read_state(disk: &dyn Disk, watch: &mut Watch<'_>) -> Result<(Store, Recovered), OpenError> {
     let store = Store::default();
+    let Options { threads, .. } = Options::default();
     let (verified, refused) = {
         let mut rebuild = Rebuild {
+            store: &store,
             shards: store.write_set(ShardSet::ALL),
+            threads,
             types: None,
             refused: None,
             now: Time(0),
+            progress: Progress::default(),
             watch,
             files: Files::default(),
         };

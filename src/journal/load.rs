@@ -15,7 +15,7 @@ use super::places;
 use super::record::{BATCH_HEADER_BYTES, BatchHeader, FileKind};
 use super::scan::Span;
 use super::segment::failed;
-use super::{JournalError, Replay, ReplayError};
+use super::{JournalError, ReplayError, TakeBatches};
 use crate::clock::Time;
 use crate::codec::Reader;
 use crate::types::TypeTable;
@@ -125,6 +125,13 @@ impl Batch {
     /// True for a batch of a snapshot.
     pub fn is_of_snapshot(&self) -> bool {
         self.kind == FileKind::Snapshot
+    }
+
+    /// True if values of this type may have been left in the files.
+    pub fn leaves_values_of(&self, prefix: u16) -> bool {
+        self.leaving
+            .as_ref()
+            .is_some_and(|types| types.may_leave(prefix, usize::MAX))
     }
 
     /// Calls `see` with every record that belongs to the state, in order, until it fails.
@@ -263,13 +270,14 @@ impl Feed<'_> {
 /// everything happens on the caller's, and so it does with a small store.
 pub(super) fn load<T: Send>(
     (threads, total_bytes): (usize, u64),
-    sink: &mut dyn Replay,
+    sink: &mut dyn TakeBatches,
     read: impl FnOnce(&mut Feed<'_>) -> Result<T, JournalError> + Send,
 ) -> Result<(T, Progress), JournalError> {
     let mut progress = Progress {
         total_bytes,
         ..Progress::default()
     };
+    sink.progress(&progress).map_err(JournalError::Rejected)?;
     let mut take = |window: Window| {
         progress.taken += sink.batches(&window.batches)?;
         progress.done_bytes += window.file_bytes;

@@ -167,14 +167,32 @@ pub struct ReplayError(pub String);
 
 /// What recovery gives the records to. After an error of [`Journal::open`] its state means
 /// nothing: throw it away.
+pub trait TakeBatches {
+    /// Batches, in order, as many at a time as are worth several threads. Whoever takes them in
+    /// another way than one record after the other gives the same state, and of all errors the
+    /// first one in the order of the records.
+    fn batches(&mut self, batches: &[Batch]) -> Result<Taken, JournalError>;
+    /// Everything has been given. An error leaves the directory as it was found.
+    fn complete(&mut self) -> Result<(), ReplayError>;
+    /// How far it is, now and then. An error ends the recovery; nothing has been changed.
+    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError>;
+}
+
+/// [`TakeBatches`], one record after the other.
 pub trait Replay {
     /// An entry of the snapshot.
     fn entry(&mut self, key: Key<'_>, entry: Entry) -> Result<(), ReplayError>;
     /// A change, in order. The type table and a pending flush of the snapshot come with `seq` 0.
     fn change(&mut self, seq: u64, time: Time, change: Change<'_>) -> Result<(), ReplayError>;
-    /// Batches, in order, as many at a time as are worth several threads. Whoever takes them in
-    /// another way than one record after the other gives the same state, and of all errors the
-    /// first one in the order of the records.
+    /// As [`TakeBatches::complete`].
+    fn complete(&mut self) -> Result<(), ReplayError> {
+        Ok(())
+    }
+    /// As [`TakeBatches::progress`].
+    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError>;
+}
+
+impl<R: Replay> TakeBatches for R {
     fn batches(&mut self, batches: &[Batch]) -> Result<Taken, JournalError> {
         let mut taken = Taken::default();
         for batch in batches {
@@ -189,12 +207,14 @@ pub trait Replay {
         }
         Ok(taken)
     }
-    /// Everything has been given. An error leaves the directory as it was found.
+
     fn complete(&mut self) -> Result<(), ReplayError> {
-        Ok(())
+        Replay::complete(self)
     }
-    /// How far it is, now and then. An error ends the recovery; nothing has been changed.
-    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError>;
+
+    fn progress(&mut self, progress: &Progress) -> Result<(), ReplayError> {
+        Replay::progress(self, progress)
+    }
 }
 
 /// What recovery found.

@@ -17,7 +17,7 @@ use super::record::BatchHeader;
 use super::repair::{edit, go_on};
 use super::scan::{BatchReader, Step};
 use super::segment::failed;
-use super::{Journal, JournalError, Options, Recovered, Replay};
+use super::{Journal, JournalError, Options, Recovered, TakeBatches};
 use crate::clock::Tick;
 
 /// What is known of the end of a segment.
@@ -84,7 +84,7 @@ pub(super) struct Scanned {
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: Options,
-    sink: &mut dyn Replay,
+    sink: &mut dyn TakeBatches,
 ) -> Result<(Journal, Recovered), JournalError> {
     let started = Tick::now();
     let mut found = Found::read(&*disk)?;
@@ -108,7 +108,7 @@ pub(super) fn open(
 
 /// Reads what the directory holds into `sink` and decides as a start does, and changes nothing:
 /// a torn tail that a start would put aside is only counted.
-pub fn verify(disk: &dyn Disk, sink: &mut dyn Replay) -> Result<Recovered, JournalError> {
+pub fn verify(disk: &dyn Disk, sink: &mut dyn TakeBatches) -> Result<Recovered, JournalError> {
     let started = Tick::now();
     let found = Found::read(disk)?;
     if found.is_new() {
@@ -135,7 +135,7 @@ struct Read<'f> {
 fn read<'f>(
     found: &'f Found,
     options: &Options,
-    sink: &mut dyn Replay,
+    sink: &mut dyn TakeBatches,
 ) -> Result<Read<'f>, JournalError> {
     let (snapshot, rest) = found.choose()?;
     let total = snapshot.len + rest.iter().map(|segment| segment.len).sum::<u64>();

@@ -23,7 +23,7 @@ use super::places::Places;
 use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, LogId};
 use super::segment::Kept;
 use super::sync::Signal;
-use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Replay, Room, Stats};
+use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Room, Stats, TakeBatches};
 use crate::clock::{Tick, Time};
 use crate::command::change::Change;
 use crate::holds::Holds;
@@ -307,7 +307,7 @@ impl Journal {
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
-        sink: &mut dyn Replay,
+        sink: &mut dyn TakeBatches,
     ) -> Result<(Self, Recovered), JournalError> {
         super::recover::open(disk, options, sink)
     }

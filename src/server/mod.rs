@@ -10,6 +10,7 @@ pub mod detach;
 pub mod files;
 pub mod leaving;
 pub mod listener;
+pub mod loading;
 pub mod logging;
 pub mod output;
 pub mod process;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
@@ -45,6 +45,7 @@ use crate::journal::disk::{Disk, DiskError, FileDisk};
 use crate::journal::{JournalError, Options, Progress, Recovered};
 use files::{FileError, PidFile};
 use listener::Listener;
+use loading::Loading;
 use logging::LogHandle;
 use shared::{Shared, settings};
 use upkeep::{Order, Upkeep};
@@ -246,25 +247,12 @@ fn open_engine(
     config: &Config,
     stop_asked: &AtomicBool,
 ) -> Result<Engine, ServeError> {
-    const REPORT_EVERY: Duration = Duration::from_secs(5);
-    let mut reported = Tick::now();
+    let mut loading = Loading::begin();
     let mut watch = |progress: &Progress| {
         if stop_asked.load(Relaxed) {
             return ControlFlow::Break(());
         }
-        if reported.elapsed() < REPORT_EVERY {
-            return ControlFlow::Continue(());
-        }
-        reported = Tick::now();
-        let (done, total) = (progress.done_bytes, progress.total_bytes);
-        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
-        tracing::info!(
-            done_bytes = done,
-            total_bytes = total,
-            "replay: {percent} %"
-        );
-        systemd::status(&format!("replaying the journal: {percent} %"));
-        systemd::extend_timeout(REPORT_EVERY * 6);
+        loading.hear(progress);
         ControlFlow::Continue(())
     };
     let options = Options {

@@ -205,7 +205,9 @@ mod tests {
                     cas,
                 };
                 let key = Key::Typed(TypedKey { prefix, id });
-                shards.restore(key, entry, Stamp { seq, time }).unwrap();
+                let (hash, stamp) = (self.store.hashing().key(key), Stamp { seq, time });
+                let shard = shards.shard_mut(hash, stamp).unwrap();
+                shard.restore(hash, key, entry, stamp).unwrap();
             }
         }
 

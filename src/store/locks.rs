@@ -139,11 +139,13 @@ impl<'s> WriteSet<'s> {
         }
     }
 
-    pub(super) fn shards_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
+    /// Every locked shard, in ascending order.
+    pub fn shards_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
         self.guards.iter_mut().map(|guard| &mut **guard)
     }
 
-    fn shard_mut(&mut self, hash: u64, stamp: Stamp) -> Result<&mut Shard, Misfit> {
+    /// The shard of a hash, which must be locked.
+    pub fn shard_mut(&mut self, hash: u64, stamp: Stamp) -> Result<&mut Shard, Misfit> {
         let rank = self.set.rank(shard_of(hash));
         let guard = self.guards.get_mut(rank);
         guard

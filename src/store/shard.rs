@@ -247,7 +247,7 @@ impl Shard {
     }
 
     /// Takes an entry from a snapshot.
-    pub(super) fn restore(
+    pub fn restore(
         &mut self,
         hash: u64,
         key: Key<'_>,
