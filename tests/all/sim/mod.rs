@@ -7,6 +7,7 @@
 
 mod clocks;
 mod everysec;
+mod faults;
 mod model;
 mod power;
 mod snapshots;
