@@ -6,7 +6,7 @@ use crate::journal::disk::Name;
 use crate::journal::encode::{Payload, put_change};
 use crate::journal::recover::{Decision, Next, Tail, decide};
 
-const ACTIVE: &str = "journal-0000000002";
+pub(super) const ACTIVE: &str = "journal-0000000002";
 
 /// A disk with the segment that was written last, and where each of its batches ends with how
 /// many records.
@@ -25,7 +25,7 @@ fn written(batches: usize, sync: bool) -> (SimDisk, Log, Vec<(usize, usize)>) {
     (disk.kill(), store.log.clone(), ends)
 }
 
-fn with_file(disk: &SimDisk, name: &str, bytes: &[u8]) -> SimDisk {
+pub(super) fn with_file(disk: &SimDisk, name: &str, bytes: &[u8]) -> SimDisk {
     let disk = disk.kill();
     disk.put(name, bytes);
     disk
@@ -33,9 +33,9 @@ fn with_file(disk: &SimDisk, name: &str, bytes: &[u8]) -> SimDisk {
 
 /// A state that is cheap to compare: the checksum after each record.
 #[derive(Default)]
-struct Digest {
-    checksum: u32,
-    records: usize,
+pub(super) struct Digest {
+    pub(super) checksum: u32,
+    pub(super) records: usize,
 }
 
 impl Digest {
@@ -80,12 +80,15 @@ fn extend(journal: &Journal, digest: &mut Digest, change: &Change<'_>) {
     digest.add(seq, time, change);
 }
 
-#[test]
-fn a_journal_cut_at_any_byte_gives_the_longest_prefix_of_whole_batches() {
+/// A batch of a journal: where it ends, how many records there are up to there, and their
+/// checksum.
+pub(super) type BatchEnd = (usize, usize, u32);
+
+/// A journal of at least 64 KiB with records of every kind, and its batches.
+pub(super) fn long_journal(sync: bool, close: bool) -> (SimDisk, Vec<BatchEnd>) {
     let disk = SimDisk::new();
     let (journal, mut whole) = digest(&disk).unwrap();
     let (mut random, bytes) = (Random(3), [b'v'; 1200]);
-    // The end of each batch and the checksum of all records up to there.
     let mut ends = vec![(76, 0, 0)];
     while ends.last().unwrap().0 < 64 << 10 {
         for _ in 0..=random.below(4) {
@@ -100,11 +103,24 @@ fn a_journal_cut_at_any_byte_gives_the_longest_prefix_of_whole_batches() {
         };
         extend(&journal, &mut whole, &change);
         journal.flush().unwrap();
+        if sync {
+            journal.sync_now().unwrap();
+        }
         let offset = journal.shared.active.lock().offset as usize;
         ends.push((offset, whole.records, whole.checksum));
     }
     assert!(whole.records > 200);
-    let disk = disk.kill();
+    if close {
+        journal.close().unwrap();
+    }
+    (disk.kill(), ends)
+}
+
+#[test]
+fn a_journal_cut_at_any_byte_gives_the_longest_prefix_of_whole_batches() {
+    let (disk, ends) = long_journal(false, false);
+    // Every cut is tried; to append and to open again after each takes a campaign.
+    let step = setting("STORAGE_SERVER_DAMAGE_STEP", 16);
     let bytes = disk.read(ACTIVE).unwrap();
     let (end, _, _) = *ends.last().unwrap();
     for cut in (0..76).chain(76..=end) {
@@ -121,7 +137,7 @@ fn a_journal_cut_at_any_byte_gives_the_longest_prefix_of_whole_batches() {
             "cut at {cut}"
         );
         // Appending and opening again works; often enough to have every kind of end.
-        if cut % 16 == 0 {
+        if cut % step == 0 {
             extend(&journal, &mut found, &Change::Flush { at: None });
             journal.flush().unwrap();
             let (_, again) = digest(&left.kill()).unwrap();

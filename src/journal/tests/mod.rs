@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod format;
 mod life;
+mod rot;
 
 use std::sync::Arc;
 
@@ -73,6 +74,11 @@ impl Replay for Log {
 
 pub(super) fn line(seq: u64, time: Time, change: &Change<'_>) -> String {
     format!("{seq} {} {change:?}", time.0)
+}
+
+/// A number from the environment, or its default.
+pub(super) fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
 /// Splitmix64.
