@@ -13,6 +13,9 @@ use super::record::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind};
 use super::scan::{BatchReader, Step};
 use super::segment::{Kept, failed};
 
+/// No file has a larger number: those that follow it, and a place in it, are counted from it.
+const NUMBER_MAX: u64 = u64::MAX / 4;
+
 /// A file with a valid header.
 pub(super) struct Opened {
     pub(super) name: Name,
@@ -39,6 +42,9 @@ impl Opened {
         match name {
             Name::Segment(number) | Name::Snapshot(number) if number != header.number => {
                 Err(opened.damaged(0, 0, "the number in the file is not that of its name"))
+            }
+            Name::Segment(number) | Name::Snapshot(number) if number > NUMBER_MAX => {
+                Err(opened.damaged(0, 0, "no store has come to a file of this number"))
             }
             Name::Segment(_) | Name::Snapshot(_) | Name::Store | Name::Lock => Ok(opened),
         }

@@ -337,6 +337,18 @@ fn unknown_versions_and_features_are_refused_and_the_file_stays() {
 }
 
 #[test]
+fn a_file_of_a_number_that_no_store_comes_to_is_refused() {
+    let (disk, _, _) = written(1, true);
+    let mut bytes = disk.read("snapshot-0000000001").unwrap();
+    bytes[40..48].copy_from_slice(&(1u64 << 63).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..72]);
+    bytes[72..76].copy_from_slice(&crc.to_le_bytes());
+    let left = with_file(&disk, "snapshot-9223372036854775808", &bytes);
+    let error = Store::open(&left).err().unwrap().to_string();
+    assert!(error.contains("no store has come"), "{error}");
+}
+
+#[test]
 fn stale_temporaries_go_and_files_that_are_not_ours_stay() {
     let (disk, log, _) = written(2, true);
     for name in [
