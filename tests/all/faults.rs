@@ -118,10 +118,12 @@ fn fail(call: &str, error: &str, when: u64, forever: bool) {
             assert!(began.elapsed() < DEADLINE, "{name}: writes do not resume");
         }
     }
+    // strace counts the calls of each thread: the fault may come at the very end, and 74 says so.
     // Under a lasting fault it cannot end well, but end it must.
     assert_eq!(client.ask("term").unwrap(), "OK", "{name}");
     let status = daemon.ended(DEADLINE);
-    assert!(forever || status.success(), "{name}: {status}");
+    let told = status.success() || status.code() == Some(74);
+    assert!(forever || told, "{name}: {status}");
     println!(
         "{name}: {} stored, {} refused",
         written.stored.len(),
@@ -192,7 +194,12 @@ fn a_file_whose_sync_failed_is_never_synced_or_written_again() {
         let trace = home.read("trace");
         let failed = trace.lines().position(|line| line.contains("EIO")).unwrap();
         let lines: Vec<_> = trace.lines().collect();
-        let path = path_of(lines[failed], "fdatasync").expect("the path of the file");
+        // The call may stand on an earlier line of its thread: "unfinished", then "resumed".
+        let thread = lines[failed].split(' ').next().unwrap();
+        let begun = lines[..=failed].iter().rev();
+        let mut begun = begun.filter(|line| line.split(' ').next() == Some(thread));
+        let path = begun.find_map(|line| path_of(line, "fdatasync"));
+        let path = path.expect("the path of the file");
         for line in &lines[failed + 1..] {
             for call in ["fdatasync", "fsync", "pwritev"] {
                 assert_ne!(path_of(line, call), Some(path), "{line}");
