@@ -6,11 +6,13 @@
 //! happens to the entry. The cache is keyed by cas unique, so nothing in it is ever wrong, and a
 //! snapshot, which moves values, leaves them in it.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::Engine;
-use crate::command::{Fetch, Hit, Refusal, View};
+use super::{Engine, Turn};
+use crate::command::{Fetch, Hit, Refusal, View, ViewValue};
 use crate::journal::{JournalError, Located};
 use crate::key::{Key, TypedKey};
 use crate::value::{Blob, Content, Entry, Place, Value};
@@ -129,8 +131,33 @@ impl Engine {
     /// a command that needs the bytes finds them there.
     pub fn warm(&self, cold: &Cold, blob: Blob) {
         let hash = self.store.hashing().id(cold.key.id);
+        let bytes = blob.len() as u64;
         let mut shard = self.store.write(hash);
-        shard.reform(hash, cold.key, cold.cas, blob);
+        if shard.reform(hash, cold.key, cold.cas, blob) {
+            self.lingering.fetch_add(bytes, Relaxed);
+        }
+    }
+
+    /// Bytes are added to a value, which stays in memory then though it may be long enough to
+    /// leave.
+    pub(super) fn note_lingering(
+        &self,
+        turn: &Turn,
+        key: Key<'_>,
+        (old, added): (Option<View<'_>>, usize),
+    ) {
+        if let (Key::Typed(key), Some(ViewValue::Data(blob))) = (key, old.map(|old| old.value))
+            && turn.types.may_leave(key.prefix, blob.len() + added)
+        {
+            self.lingering.fetch_add(added as u64, Relaxed);
+        }
+    }
+
+    /// True if memory is full and a snapshot would help: values that were added to are in no
+    /// file as a whole before it.
+    pub fn wants_snapshot(&self) -> bool {
+        let limit = self.settings.read().memory_limit;
+        self.memory_full.load(Relaxed) && self.lingering.load(Relaxed) >= limit / 8
     }
 
     /// Lets values leave memory that may and whose records last.

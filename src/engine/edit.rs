@@ -42,14 +42,15 @@ impl Engine {
             let old = shard.view(hash, place.key, ctx.now);
             let away = old.and_then(|old| away(place.key, old));
             let decided = decide(place, prepared, old, &ctx);
-            if let (Some(away), Ok(outcome)) = (away, &decided)
-                && matches!(outcome.change, Some(Change::Extend { .. }))
-            {
-                let (key, cas, at) = away;
+            let added = added(&decided);
+            if let Some((key, cas, at)) = away.filter(|_| added.is_some()) {
                 let cold = self.cold(key, cas, at);
                 drop(shard);
                 self.journal.release(room);
                 return Err(Halt::Cold(Box::new(cold)));
+            }
+            if let Some(added) = added {
+                self.note_lingering(turn, place.key, (old, added));
             }
             let seen = shard.last_seq();
             let apply = |change, stamp| shard.apply(hash, change, stamp);
@@ -250,6 +251,22 @@ impl Engine {
         };
         let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
         self.commit(Ok(outcome), room, now, apply, 0)
+    }
+}
+
+/// How many bytes a decision adds to a value, if that is what it does.
+fn added(decided: &Result<Outcome<'_>, Refusal>) -> Option<usize> {
+    match decided.as_ref().ok()?.change.as_ref()? {
+        Change::Extend { bytes, .. } => Some(bytes.len()),
+        Change::Put { .. }
+        | Change::Remove { .. }
+        | Change::Expire { .. }
+        | Change::Number { .. }
+        | Change::Members { .. }
+        | Change::FanOut { .. }
+        | Change::Flush { .. }
+        | Change::Types(_)
+        | Change::Batch(_) => None,
     }
 }
 

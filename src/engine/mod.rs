@@ -39,6 +39,8 @@ pub struct Engine {
     epoch: AtomicU64,
     memory_full: AtomicBool,
     hot: cold::Hot,
+    /// Bytes of values that may leave memory but were added to: they stay until a snapshot.
+    lingering: AtomicU64,
     /// Snapshots are given up: the server stops.
     closing: Arc<AtomicBool>,
 }

@@ -168,7 +168,8 @@ impl Engine {
                 watch,
                 files: options.files.clone(),
             };
-            (Journal::open(disk, options, &mut rebuild), rebuild.refused)
+            let opened = Journal::open(disk, options, &mut rebuild);
+            (opened, rebuild.refused)
         };
         if let Some(refused) = refused {
             return Err(refused);
@@ -178,6 +179,7 @@ impl Engine {
             store,
             journal,
             clock: Clock::starting_after(recovered.newest_time, source),
+            lingering: AtomicU64::new(0),
             hot: Hot::new(settings.cache_bytes),
             settings: RwLock::new(Arc::new(settings)),
             epoch: AtomicU64::new(0),

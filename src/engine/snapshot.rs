@@ -58,13 +58,14 @@ impl Engine {
             bytes_per_s: self.settings.read().snapshot_bytes_per_s,
             given_up: Arc::clone(&self.closing),
         })?;
-        let (time, types, pending_flush) = {
+        let (time, types, pending_flush, lingering) = {
             let mut shards = self.store.write_set(ShardSet::ALL);
+            let lingering = self.lingering.load(Ordering::Relaxed);
             let time = self.clock.latest();
             let seq = writer.cut(time)?;
             shards.begin_cut(seq, time);
             let types = shards.types().map(Arc::clone).unwrap_or_default();
-            (time, types, self.store.pending_flush().time())
+            (time, types, self.store.pending_flush().time(), lingering)
         };
         writer.types(&types)?;
         writer.pending_flush(pending_flush)?;
@@ -77,6 +78,8 @@ impl Engine {
         }
         let mut moved = |key, cas, blob| self.moved(key, cas, blob);
         let moved: Option<&mut Moved<'_>> = self.values_leave().then_some(&mut moved);
-        Ok(writer.finish(moved)?)
+        writer.finish(moved)?;
+        self.lingering.fetch_sub(lingering, Ordering::Relaxed);
+        Ok(())
     }
 }

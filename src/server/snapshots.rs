@@ -65,7 +65,8 @@ impl Snapshots {
     pub fn look_after(&mut self) {
         let config = self.shared.config();
         let journal = self.shared.engine().journal();
-        let due = journal.needs_snapshot(config.compact_min, config.compact_ratio);
+        let due = journal.needs_snapshot(config.compact_min, config.compact_ratio)
+            || self.shared.engine().wants_snapshot();
         let wait_over = self
             .retry
             .is_none_or(|(failed, wait)| failed.elapsed() >= wait);

