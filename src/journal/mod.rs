@@ -301,7 +301,7 @@ pub enum JournalError {
     /// Bytes that were on disk for certain are not what was written.
     #[error(
         "{name} is damaged at offset {offset}, record {seq}: {what}; restore the data directory \
-         from a backup"
+         from a backup, or see `storage_server check` and `salvage`"
     )]
     Damaged {
         /// The file.
