@@ -87,6 +87,7 @@ impl Engine {
         let count = SHARDS.div_ceil(parts.max(1));
         self.store.purge(part * count, count, self.clock.latest());
         self.put_away();
+        self.journal.keep_free(self.snapshot_bytes());
         let limit = self.settings.read().memory_limit;
         let full = limit > 0 && self.store.bytes() as u64 >= limit;
         self.memory_full.store(full, Ordering::Relaxed);

@@ -45,6 +45,7 @@ mod scan;
 mod segment;
 pub mod sim;
 mod snapshot;
+mod space;
 mod sync;
 mod writer;
 

@@ -18,6 +18,7 @@ use super::places::Places;
 use super::record::{FileHeader, FileKind, VERSION};
 use super::recover::Scanned;
 use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
+use super::space::Space;
 use super::sync::Signal;
 use super::writer::{Active, Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError, Options, Recovered};
@@ -205,6 +206,7 @@ fn start(
         places,
         syncs: AtomicU64::new(0),
         errors: AtomicU64::new(0),
+        space: Space::default(),
         holds: Holds::default(),
     });
     let thread = if background {

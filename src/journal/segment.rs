@@ -265,7 +265,7 @@ impl Shared {
         // after, and under the lock two syncs of very little.
         let early = self.flush().and_then(|()| self.sync_locked(sync));
         let disk = &*self.disk;
-        let ahead = self.options.allocate_bytes;
+        let ahead = self.affordable(self.options.allocate_bytes);
         let (number, promised) = {
             let active = self.active.lock();
             early.map_err(|_| self.not_well(&active))?;

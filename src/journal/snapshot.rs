@@ -20,6 +20,7 @@ use super::record::{
 use super::segment::{
     Kept, NewSegment, create_temporary, discard, failed, outstanding, publish, write_store,
 };
+use super::space::margin;
 use super::writer::{Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError};
 use crate::clock::Time;
@@ -211,7 +212,8 @@ fn begin(
     heals: bool,
 ) -> Result<(SnapshotFile, bool), JournalError> {
     let bytes_per_s = if heals { 0 } else { plan.bytes_per_s };
-    let pace = Pace::new(bytes_per_s, shared.options.allocate_bytes, plan.given_up);
+    let reserve = margin(plan.expected_bytes, shared.options.allocate_bytes);
+    let pace = Pace::new(bytes_per_s, reserve, plan.given_up);
     pace.check_space(&*shared.disk, plan.expected_bytes)?;
     let sync = shared.sync.lock();
     let generation = shared.active.lock().store_generation + u64::from(plan.new_generation);
@@ -276,6 +278,7 @@ impl SnapshotWriter {
                 .pace
                 .check_space(&*self.shared.disk, bytes as u64)?;
             snapshot.write_records()?;
+            self.shared.space.snapshot_has(snapshot.offset);
         }
         Ok(())
     }
@@ -362,6 +365,7 @@ impl Drop for SnapshotWriter {
                 self.shared.room.fetch_add(charged.cast_signed(), Relaxed);
             }
         }
+        self.shared.space.snapshot_ended(false);
         self.shared.snapshot_running.store(false, Release);
     }
 }
@@ -417,6 +421,7 @@ impl Shared {
         let number = snapshot.header.number;
         let mut active = self.active.lock();
         active.snapshot = snapshot.info();
+        self.space.snapshot_ended(true);
         let (mut needed, old) = std::mem::take(&mut active.kept)
             .into_iter()
             .partition::<Vec<_>, _>(|kept| kept.number >= number);

@@ -17,11 +17,12 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::buffer::{Buffer, Part};
-use super::disk::{Disk, DiskFile, Name, is_full};
+use super::disk::{Disk, DiskFile, Name};
 use super::encode;
 use super::places::Places;
 use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, LogId};
 use super::segment::Kept;
+use super::space::Space;
 use super::sync::Signal;
 use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Room, Stats, TakeBatches};
 use crate::clock::{Tick, Time};
@@ -62,6 +63,7 @@ pub(super) struct Shared {
     pub(super) work: AtomicU64,
     pub(super) snapshot_running: AtomicBool,
     pub(super) places: Places,
+    pub(super) space: Space,
     pub(super) syncs: AtomicU64,
     pub(super) errors: AtomicU64,
     /// How long the file lock was held to begin segments.
@@ -116,8 +118,6 @@ pub(super) struct SnapshotInfo {
 
 /// Kept free at the end of a segment for its End batch.
 const END_ROOM: u64 = BATCH_HEADER_BYTES as u64;
-/// The largest step of allocating ahead.
-const STEP_BYTES_MAX: u64 = 64 << 20;
 
 /// What a record of `items` keys and `bytes` of request (keys, values, members) takes at most.
 pub const fn room_bytes(items: u64, bytes: u64) -> u64 {
@@ -145,55 +145,7 @@ impl Shared {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    fn try_take(&self, bytes: i64) -> bool {
-        self.room
-            .fetch_update(Relaxed, Relaxed, |room| {
-                (room >= bytes).then_some(room - bytes)
-            })
-            .is_ok()
-    }
-
-    #[cold]
-    fn grow(&self, bytes: i64) -> Result<(), Refused> {
-        let mut active = self.active.lock();
-        while !self.try_take(bytes) {
-            self.check_health()?;
-            let short = bytes.saturating_sub(self.room.load(Relaxed));
-            let Ok(short) = u64::try_from(short) else {
-                continue;
-            };
-            self.allocate(&mut active, short.max(1))?;
-        }
-        Ok(())
-    }
-
-    /// Allocates a step ahead, at least `needed` bytes.
-    fn allocate(&self, active: &mut Active, needed: u64) -> Result<(), Refused> {
-        let mut bytes = active.step_bytes.max(needed);
-        loop {
-            match active.file.allocate(active.allocated, bytes) {
-                Ok(()) => {
-                    active.allocated += bytes;
-                    active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
-                    self.room.fetch_add(bytes.cast_signed(), Relaxed);
-                    return Ok(());
-                }
-                Err(error) if is_full(&error) => {
-                    active.step_bytes = self.options.allocate_bytes;
-                    if bytes == needed {
-                        return Err(Refused::DiskFull);
-                    }
-                    bytes = (bytes / 2).max(needed);
-                }
-                Err(error) => {
-                    self.fail(active, format!("allocating {}: {error}", active.name()));
-                    return Err(Refused::Failed);
-                }
-            }
-        }
-    }
-
-    fn check_health(&self) -> Result<(), Refused> {
+    pub(super) fn check_health(&self) -> Result<(), Refused> {
         match self.health.load(Acquire) {
             WELL => Ok(()),
             CLOSED => Err(Refused::Closed),
@@ -388,13 +340,15 @@ impl Journal {
     }
 
     /// True if a snapshot is due: by journal bytes (`min_bytes`, and at least `ratio` times the
-    /// last snapshot's size), by work, or because the storage has failed and only a snapshot
-    /// heals it. Callers wait a while after a failed one.
+    /// last snapshot's size), by work, because the disk is full of what a snapshot replaces, or
+    /// because the storage has failed and only a snapshot heals it. Callers wait a while after a
+    /// failed one.
     pub fn needs_snapshot(&self, min_bytes: u64, ratio: u64) -> bool {
         let stats = self.stats();
         let due_bytes = stats.snapshot_bytes.saturating_mul(ratio).max(min_bytes);
         stats.failed.is_some()
             || stats.bytes_since_snapshot >= due_bytes
+            || self.shared.is_short_of_space(&stats)
             || self.shared.work.load(Relaxed) >= self.shared.options.snapshot_work
     }
 

@@ -233,3 +233,48 @@ fn a_full_disk_refuses_writes_until_there_is_space() {
     store.journal.close().unwrap();
     assert_eq!(Store::open(&disk.kill()).unwrap().log, store.log);
 }
+
+#[test]
+fn a_disk_full_of_journal_keeps_room_for_the_snapshot_that_frees_it() {
+    const SNAPSHOT_BYTES: u64 = 300_000;
+    let disk = SimDisk::new();
+    let journal = Store::open(&disk).unwrap().journal;
+    disk.set_capacity(Some(4 << 20));
+    journal.keep_free(SNAPSHOT_BYTES);
+    let entry = Entry {
+        value: Value::Data(Blob::named(b"k", &vec![b'x'; 290_000])),
+        flags: 0,
+        expires: Expiry::NEVER,
+        cas: 0,
+    };
+    let put = Change::Put {
+        key: Key::Named(b"k"),
+        value: entry.value.clone(),
+        flags: 0,
+        expires: Expiry::NEVER,
+    };
+    let write = || {
+        let room = journal.reserve(room_bytes(1, 290_001))?;
+        journal.append(Time(1), &put, room);
+        journal.flush().unwrap();
+        Ok(())
+    };
+    for round in 0..3 {
+        let written = (0..100).take_while(|_| write().is_ok()).count();
+        assert!((5..100).contains(&written), "{written}");
+        assert_eq!(write(), Err(Refused::DiskFull));
+        assert!(disk.free_bytes().unwrap() > SNAPSHOT_BYTES);
+        assert!(journal.needs_snapshot(u64::MAX, 1), "round {round}");
+        let mut writer = journal
+            .begin_snapshot(SnapshotPlan {
+                expected_bytes: SNAPSHOT_BYTES,
+                ..SnapshotPlan::default()
+            })
+            .unwrap();
+        writer.cut(Time(1)).unwrap();
+        writer.entry(Key::Named(b"k"), &entry).unwrap();
+        writer.finish(None).unwrap();
+        assert!(!journal.needs_snapshot(u64::MAX, 1), "round {round}");
+        assert_eq!(write(), Ok(()));
+    }
+}

@@ -1,0 +1,133 @@
+//! Space: what records may still take of their file, and what the journal may still take of the
+//! disk.
+//!
+//! Invariant: the journal alone never fills the disk so far that a snapshot, which lets the
+//! journal go, does not fit any more: writes are refused before. So a disk that is full of
+//! journal frees itself.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::disk::is_full;
+use super::writer::{Active, Shared};
+use super::{Journal, Refused, Stats};
+
+/// The largest step of allocating ahead.
+const STEP_BYTES_MAX: u64 = 64 << 20;
+
+/// What is known of the disk's free space.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// A snapshot would take so much, with a margin.
+    kept_free: AtomicU64,
+    /// So much of it the one that is being written has taken.
+    taken: AtomicU64,
+    /// A write was refused for want of space, and there was no snapshot since.
+    is_short: AtomicBool,
+}
+
+impl Space {
+    /// A snapshot has grown to so many bytes.
+    pub(super) fn snapshot_has(&self, bytes: u64) {
+        self.taken.store(bytes, Relaxed);
+    }
+
+    /// No snapshot is being written any more; `complete` if there is a new one.
+    pub(super) fn snapshot_ended(&self, complete: bool) {
+        self.taken.store(0, Relaxed);
+        if complete {
+            self.is_short.store(false, Relaxed);
+        }
+    }
+}
+
+/// What a snapshot of about so many bytes leaves free beside itself: a step of the journal, or
+/// less where everything is small.
+pub(super) fn margin(snapshot_bytes: u64, step_bytes: u64) -> u64 {
+    const LEAST: u64 = 64 << 10;
+    step_bytes.min(snapshot_bytes.saturating_add(LEAST))
+}
+
+impl Journal {
+    /// Keeps room on the disk for a snapshot of about so many bytes.
+    pub fn keep_free(&self, snapshot_bytes: u64) {
+        // A margin for the snapshot, one for the segment that it begins, one for what is unknown.
+        let margins = 3 * margin(snapshot_bytes, self.shared.options.allocate_bytes);
+        let kept = snapshot_bytes.saturating_add(margins);
+        self.shared.space.kept_free.store(kept, Relaxed);
+    }
+}
+
+impl Shared {
+    /// How much of `wanted` bytes the journal may take of the disk.
+    pub(super) fn affordable(&self, wanted: u64) -> u64 {
+        let kept = self.space.kept_free.load(Relaxed);
+        if kept == 0 {
+            return wanted;
+        }
+        let kept = kept.saturating_sub(self.space.taken.load(Relaxed));
+        match self.disk.free_bytes() {
+            Ok(free) => wanted.min(free.saturating_sub(kept)),
+            // The allocation will tell.
+            Err(_) => wanted,
+        }
+    }
+
+    /// True if writes were refused for want of space that a snapshot would free.
+    pub(super) fn is_short_of_space(&self, stats: &Stats) -> bool {
+        let replaced = stats.journal_bytes.saturating_add(stats.snapshot_bytes);
+        self.space.is_short.load(Relaxed) && replaced > self.space.kept_free.load(Relaxed)
+    }
+
+    pub(super) fn try_take(&self, bytes: i64) -> bool {
+        self.room
+            .fetch_update(Relaxed, Relaxed, |room| {
+                (room >= bytes).then_some(room - bytes)
+            })
+            .is_ok()
+    }
+
+    #[cold]
+    pub(super) fn grow(&self, bytes: i64) -> Result<(), Refused> {
+        let mut active = self.active.lock();
+        while !self.try_take(bytes) {
+            self.check_health()?;
+            let short = bytes.saturating_sub(self.room.load(Relaxed));
+            let Ok(short) = u64::try_from(short) else {
+                continue;
+            };
+            self.allocate(&mut active, short.max(1))?;
+        }
+        Ok(())
+    }
+
+    /// Allocates a step ahead, at least `needed` bytes.
+    fn allocate(&self, active: &mut Active, needed: u64) -> Result<(), Refused> {
+        let mut bytes = self.affordable(active.step_bytes.max(needed)).max(needed);
+        if self.affordable(needed) < needed {
+            self.space.is_short.store(true, Relaxed);
+            return Err(Refused::DiskFull);
+        }
+        loop {
+            match active.file.allocate(active.allocated, bytes) {
+                Ok(()) => {
+                    active.allocated += bytes;
+                    active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
+                    self.room.fetch_add(bytes.cast_signed(), Relaxed);
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) => {
+                    active.step_bytes = self.options.allocate_bytes;
+                    if bytes == needed {
+                        self.space.is_short.store(true, Relaxed);
+                        return Err(Refused::DiskFull);
+                    }
+                    bytes = (bytes / 2).max(needed);
+                }
+                Err(error) => {
+                    self.fail(active, format!("allocating {}: {error}", active.name()));
+                    return Err(Refused::Failed);
+                }
+            }
+        }
+    }
+}
