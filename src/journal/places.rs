@@ -3,7 +3,7 @@
 //!
 //! Invariant: a place that an entry has is of a file in [`Files`], so whoever finds one under the
 //! lock of its shard can read it, also after a snapshot has moved the value. A value is handed to
-//! [`Journal::put_away`] only once its record survives what the journal promises. The locks here
+//! [`Journal::put_away`] only once its record has been synced. The locks here
 //! come after all others and no I/O happens under them; `moving` alone is taken before shards.
 
 use std::collections::{HashMap, VecDeque};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::Journal;
 use super::disk::{DiskFile, Name};
-use super::{Fsync, Journal};
 use crate::key::TypedKey;
 use crate::value::Place;
 
@@ -240,15 +240,13 @@ impl Journal {
         &self.shared.places.files
     }
 
-    /// Calls `leave` with each value that does not have to stay in memory and that lasts, as far
-    /// as the journal promises that. Call it without any lock.
+    /// Calls `leave` with each value that does not have to stay in memory and that lasts, also
+    /// where the journal promises less: after a failure memory is the truth. Call it without any
+    /// lock.
     pub fn put_away(&self, mut leave: impl FnMut(&Leaving)) {
         let shared = &*self.shared;
         let _moving = shared.places.moving.lock();
-        let upto = match shared.options.fsync {
-            Fsync::Always | Fsync::EverySec => self.synced(),
-            Fsync::Never => self.written(),
-        };
+        let upto = self.synced();
         while let Some(value) = shared.places.next(upto) {
             leave(&value);
         }

@@ -214,10 +214,11 @@ fn begin(
     let bytes_per_s = if heals { 0 } else { plan.bytes_per_s };
     let reserve = margin(plan.expected_bytes, shared.options.allocate_bytes);
     let pace = Pace::new(bytes_per_s, reserve, plan.given_up);
+    pace.check()?;
     pace.check_space(&*shared.disk, plan.expected_bytes)?;
     let sync = shared.sync.lock();
     let generation = shared.active.lock().store_generation + u64::from(plan.new_generation);
-    if !heals {
+    if !heals && !shared.active.lock().is_unused(generation) {
         shared.rotate_locked(&sync, Some(generation))?;
     }
     let mut active = shared.active.lock();
@@ -274,6 +275,10 @@ impl SnapshotWriter {
         snapshot.put(write);
         let bytes = snapshot.waiting_bytes();
         if bytes >= self.shared.options.snapshot_batch_bytes {
+            if !self.heals && self.shared.health.load(Acquire) != WELL {
+                // Another one has to heal it, as soon as may be.
+                return Err(self.shared.not_well(&self.shared.active.lock()));
+            }
             snapshot
                 .pace
                 .check_space(&*self.shared.disk, bytes as u64)?;
@@ -331,19 +336,25 @@ impl SnapshotWriter {
         moved: Option<&mut Moved<'_>>,
     ) -> Result<(), JournalError> {
         let shared = &*self.shared;
-        shared.places.files.insert(snapshot.name, &snapshot.file);
+        if !self.heals {
+            // A restart expects all records before the cut to be there. Should the storage fail
+            // after this, the snapshot is none the worse for it.
+            let synced = shared
+                .flush()
+                .and_then(|()| shared.sync_locked(&shared.sync.lock()));
+            synced.map_err(|_| shared.not_well(&shared.active.lock()))?;
+        }
+        if moved.is_some() {
+            // Values are read from this file from the first one on that is told of, so it stays
+            // open until the next snapshot whatever becomes of it.
+            shared.places.files.insert(snapshot.name, &snapshot.file);
+        }
         shared.places.keep_before(snapshot.header.number);
         snapshot.complete(moved)?;
         if self.heals {
             shared.heal(snapshot)?;
             shared.call_wakers();
         } else {
-            // A restart expects all records before the cut to be there.
-            let synced = shared
-                .flush()
-                .and_then(|()| shared.sync_locked(&shared.sync.lock()));
-            synced.map_err(|_| shared.not_well(&shared.active.lock()))?;
-            // Should the storage fail now, the snapshot is none the worse for it.
             snapshot.publish(&*shared.disk)?;
             let old = shared.active.lock().store_generation;
             let generation = shared.advance_store(old, snapshot)?;

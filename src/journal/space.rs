@@ -17,8 +17,10 @@ const STEP_BYTES_MAX: u64 = 64 << 20;
 /// What is known of the disk's free space.
 #[derive(Debug, Default)]
 pub(super) struct Space {
-    /// A snapshot would take so much, with a margin.
+    /// A snapshot would have taken so much when it was last reckoned, with a margin,
     kept_free: AtomicU64,
+    /// and by so much the journal, and so what a snapshot takes, may have grown since.
+    grown: AtomicU64,
     /// So much of it the one that is being written has taken.
     taken: AtomicU64,
     /// A write was refused for want of space, and there was no snapshot since.
@@ -54,6 +56,7 @@ impl Journal {
         let margins = 3 * margin(snapshot_bytes, self.shared.options.allocate_bytes);
         let kept = snapshot_bytes.saturating_add(margins);
         self.shared.space.kept_free.store(kept, Relaxed);
+        self.shared.space.grown.store(0, Relaxed);
     }
 }
 
@@ -64,6 +67,7 @@ impl Shared {
         if kept == 0 {
             return wanted;
         }
+        let kept = kept.saturating_add(self.space.grown.load(Relaxed));
         let kept = kept.saturating_sub(self.space.taken.load(Relaxed));
         match self.disk.free_bytes() {
             Ok(free) => wanted.min(free.saturating_sub(kept)),
@@ -111,6 +115,7 @@ impl Shared {
             match active.file.allocate(active.allocated, bytes) {
                 Ok(()) => {
                     active.allocated += bytes;
+                    self.space.grown.fetch_add(bytes, Relaxed);
                     active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
                     self.room.fetch_add(bytes.cast_signed(), Relaxed);
                     return Ok(());

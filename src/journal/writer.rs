@@ -20,7 +20,7 @@ use super::buffer::{Buffer, Part};
 use super::disk::{Disk, DiskFile, Name};
 use super::encode;
 use super::places::Places;
-use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, LogId};
+use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, LogId};
 use super::segment::Kept;
 use super::space::Space;
 use super::sync::Signal;
@@ -131,6 +131,14 @@ impl Active {
             .saturating_sub(self.offset)
             .cast_signed()
             .saturating_sub(END_ROOM.cast_signed())
+    }
+
+    /// True if nothing is in this segment and no snapshot has its number: an attempt at one has
+    /// failed, and the next may have it.
+    pub(super) fn is_unused(&self, generation: u64) -> bool {
+        self.offset == FILE_HEADER_BYTES as u64
+            && self.snapshot.number != self.number
+            && self.generation == generation
     }
 
     pub(super) fn name(&self) -> Name {

@@ -211,6 +211,8 @@ impl Running {
     fn stop(self) -> Result<(), ServeError> {
         systemd::stopping();
         let begun = Tick::now();
+        // First, because a client may be waiting for one.
+        self.shared.engine().give_up_snapshots();
         for worker in &self.workers {
             worker.tell(Message::Stop);
         }
@@ -218,7 +220,6 @@ impl Running {
             join(thread);
         }
         self.shared.order(Order::Stop);
-        self.shared.engine().give_up_snapshots();
         join(self.upkeep);
         let journal = self.shared.engine().journal();
         journal.close().map_err(ServeError::Close)?;

@@ -12,8 +12,12 @@ use super::upkeep::{Incomplete, Order};
 use crate::clock::Tick;
 use crate::journal::JournalError;
 
-/// How long to wait after a snapshot that failed: doubled each time, up to the second figure.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long to wait after a snapshot that failed: doubled each time,
+const RETRY: Duration = Duration::from_millis(500);
+/// up to this,
+const RETRY_MAX: Duration = Duration::from_mins(5);
+/// or up to this while writes are refused until there is one.
+const HEAL_RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Hears whether the snapshot is complete.
 pub type Asker = Box<dyn FnOnce(Result<(), Incomplete>) + Send>;
@@ -134,9 +138,9 @@ impl Snapshots {
     }
 
     fn failed(&mut self, error: &dyn std::error::Error, askers: Vec<Asker>) {
-        let wait = self
-            .retry
-            .map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
+        let heals = self.shared.engine().journal().failed().is_some();
+        let most = if heals { HEAL_RETRY_MAX } else { RETRY_MAX };
+        let wait = self.retry.map_or(RETRY, |(_, wait)| (wait * 2).min(most));
         self.retry = Some((Tick::now(), wait));
         tracing::error!(%error, retry_in_ms = wait.as_millis(), "snapshot failed");
         answer(askers, Err(Incomplete::Data));

@@ -156,20 +156,22 @@ impl<N: Number> Counters<N> {
 
     fn set_number(&mut self, hashing: &Hashing, hash: u64, id: u32, number: u64) {
         let number = N::pack(number);
-        match self.slot(hashing, hash, id) {
-            Slot::Occupied(mut slot) => slot.get_mut().number = number,
-            Slot::Vacant(slot) => {
-                slot.insert(Counter { id, number });
-            }
+        match self.number_mut(hash, id) {
+            Some(old) => *old = number,
+            None => self.insert(hashing, hash, Counter { id, number }),
         }
     }
 
-    fn slot(&mut self, hashing: &Hashing, hash: u64, id: u32) -> Slot<'_, Counter<N>> {
-        self.numbers.entry(
-            hash,
-            |counter| counter.id == id,
-            |counter| hashing.id(counter.id),
-        )
+    fn number_mut(&mut self, hash: u64, id: u32) -> Option<&mut N> {
+        let found = self.numbers.find_mut(hash, |counter| counter.id == id);
+        found.map(|counter| &mut counter.number)
+    }
+
+    /// Adds a counter that is not there. Only this makes the table grow: its `entry` would also
+    /// for one that is there.
+    fn insert(&mut self, hashing: &Hashing, hash: u64, counter: Counter<N>) {
+        let rehash = |counter: &Counter<N>| hashing.id(counter.id);
+        self.numbers.insert_unique(hash, counter, rehash);
     }
 
     fn set_extra(&mut self, hashing: &Hashing, hash: u64, id: u32, flags: u32, expires: Expiry) {
@@ -213,17 +215,11 @@ impl<N: Number> Counters<N> {
         self.keep(hashing, hash, id);
         self.end_if_expired(hash, id, now);
         let kind = self.kind;
-        match self.slot(hashing, hash, id) {
-            Slot::Occupied(mut slot) => {
-                let number = &mut slot.get_mut().number;
-                *number = N::pack(delta.apply(number.unpack(), kind));
-            }
-            Slot::Vacant(slot) => {
-                slot.insert(Counter {
-                    id,
-                    number: N::pack(delta.apply(0, kind)),
-                });
-            }
+        if let Some(number) = self.number_mut(hash, id) {
+            *number = N::pack(delta.apply(number.unpack(), kind));
+        } else {
+            let number = N::pack(delta.apply(0, kind));
+            self.insert(hashing, hash, Counter { id, number });
         }
     }
 
@@ -266,11 +262,8 @@ impl<N: Number> Counters<N> {
             .is_ok()
     }
 
-    /// Drops what has expired, unless a snapshot in the making may still need it.
+    /// Drops what has expired.
     pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
-        if self.cut.is_some() {
-            return;
-        }
         let numbers = &mut self.numbers;
         self.extras.retain(|extra| {
             let gone = extra.expires.is_past(now);
@@ -360,8 +353,8 @@ impl<N: Number> Counters<N> {
                 cut.absent.insert_unique(hash, id, rehash);
             }
         }
-        if self.numbers.len() == self.numbers.capacity() {
-            // The next insertion may move every counter to another bucket.
+        if at.is_none() && self.numbers.len() == self.numbers.capacity() {
+            // The insertion may move every counter to another bucket.
             for at in cut.next..self.numbers.num_buckets() {
                 self.keep_bucket(cut, hashing, at);
             }

@@ -279,9 +279,9 @@ impl<V: Stored> Items<V> {
         true
     }
 
-    /// Drops what has expired, unless a snapshot in the making may still need it.
+    /// Drops what has expired.
     pub(super) fn purge(&mut self, now: Time) {
-        if self.expiring == 0 || self.cut.is_some() {
+        if self.expiring == 0 {
             return;
         }
         let (mut bytes, mut expiring, mut away) = (0, 0, Away::default());
@@ -336,6 +336,10 @@ impl<V: Stored> Items<V> {
             before: Self::new(),
             next: 0,
         }));
+    }
+
+    pub(super) fn has_cut(&self) -> bool {
+        self.cut.is_some()
     }
 
     pub(super) fn drop_cut(&mut self) {

@@ -192,6 +192,10 @@ impl Shard {
             .map(|table| table.sizes().bytes)
             .sum::<usize>()
             + self.named.bytes()
+            + match &self.cut {
+                Some(ShardCut::Flushed(old)) => old.bytes(),
+                Some(ShardCut::Live(_)) | None => 0,
+            }
     }
 
     /// Drops what has expired. Not a change: nobody could see it any more.

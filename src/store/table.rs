@@ -234,6 +234,9 @@ impl Table {
         match self {
             Self::Counter(table) => table.purge(hashing, now),
             Self::Counter64(table) => table.purge(hashing, now),
+            // A fan-out after the cut of a snapshot may have read an index that it did not
+            // change and that has expired since: a restart has to find it.
+            Self::Index(table) if table.has_cut() => {}
             Self::Index(table) => table.purge(now),
             Self::Data(table) => table.purge(now),
         }

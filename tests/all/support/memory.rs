@@ -109,6 +109,8 @@ impl MemoryWire {
             );
             self.input.drain(..taken);
             engine.flush().unwrap();
+            // Values leave once they last.
+            engine.journal().sync_now().unwrap();
             engine.put_away();
             self.received += output.unsent().len() as u64;
             self.largest_output = self.largest_output.max(output.unsent().len());
