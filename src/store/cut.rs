@@ -4,7 +4,7 @@
 //! [`WriteSet::begin_cut`] marks the moment under all locks. From then on each table keeps aside
 //! what it held (its pre-image) of an entry that changes before it was taken: entry by entry, so a
 //! fan-out over all shards costs as much as it touches. [`Store::visit_cut`] takes the buckets of
-//! one shard after the other, [`PIECE_BUCKETS`] under each hold of its lock. Which entries of the
+//! one shard after the other, `PIECE_BUCKETS` under each hold of its lock. Which entries of the
 //! table have changed since the cut is known by their cas unique, or for counters, which have
 //! none, by two sets of ids. A table that is about to grow, which moves entries to other buckets,
 //! keeps aside all that was not taken. `flush_all` leaves its tables to the snapshot whole; new
