@@ -227,10 +227,13 @@ impl<'b> Place<'_, 'b> {
     }
 }
 
+/// What it takes to carry out a record alone.
+type Before<'a> = dyn FnMut(&mut WriteSet<'_>, &Change<'_>, Time) -> Result<(), ReplayError> + 'a;
+
 /// What is done around each record that is carried out alone.
 pub(super) struct Around<'a> {
-    /// Before it: whatever it takes to carry it out.
-    pub(super) before: &'a dyn Fn(&mut WriteSet<'_>, &Change<'_>, Time) -> Result<(), ReplayError>,
+    /// Before it.
+    pub(super) before: &'a mut Before<'a>,
     /// After it, because it may have taken long: an error ends the start.
     pub(super) after: &'a mut dyn FnMut() -> Result<(), JournalError>,
 }

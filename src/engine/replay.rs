@@ -56,6 +56,18 @@ struct Rebuild<'s, 'p> {
     watch: &'p mut Watch<'p>,
     /// The files of values that were left where they are.
     files: Files,
+    /// The members that replayed fan-outs touched.
+    work: u64,
+}
+
+/// How many counters `change` steps, as [`Journal::add_work`] counts them.
+fn members(shards: &WriteSet<'_>, change: &Change<'_>, time: Time) -> u64 {
+    match change {
+        Change::FanOut { index, .. } => shards
+            .index(*index, time)
+            .map_or(0, |members| members.len() as u64),
+        _ => 0,
+    }
 }
 
 /// Reads the value that `change` adds bytes to, if it was left where it is.
@@ -110,11 +122,15 @@ impl TakeBatches for Rebuild<'_, '_> {
             watch,
             refused,
             files,
+            work,
             ..
         } = self;
         let mut watch = || look(watch, progress, refused).map_err(JournalError::Rejected);
         let mut around = Around {
-            before: &|shards, change, time| bring_here(files, shards, change, time),
+            before: &mut |shards, change, time| {
+                *work += members(shards, change, time);
+                bring_here(files, shards, change, time)
+            },
             after: &mut watch,
         };
         rebuild::take(
@@ -156,7 +172,7 @@ impl Engine {
         let source = options.clock.clone();
         options.now = source.wall();
         options.leaving = Some(Arc::new(types.clone()));
-        let (opened, refused) = {
+        let (opened, refused, work) = {
             let mut rebuild = Rebuild {
                 store: &store,
                 shards: store.write_set(ShardSet::ALL),
@@ -167,14 +183,17 @@ impl Engine {
                 progress: Progress::default(),
                 watch,
                 files: options.files.clone(),
+                work: 0,
             };
             let opened = Journal::open(disk, options, &mut rebuild);
-            (opened, rebuild.refused)
+            (opened, rebuild.refused, rebuild.work)
         };
         if let Some(refused) = refused {
             return Err(refused);
         }
         let (journal, recovered) = opened?;
+        // The next start would have it to do again.
+        journal.add_work(work);
         let engine = Self {
             store,
             journal,
@@ -207,6 +226,7 @@ pub fn read_state(disk: &dyn Disk, watch: &mut Watch<'_>) -> Result<(Store, Reco
             progress: Progress::default(),
             watch,
             files: Files::default(),
+            work: 0,
         };
         (journal::verify(disk, &mut rebuild), rebuild.refused)
     };

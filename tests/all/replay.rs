@@ -9,7 +9,7 @@ use std::sync::Arc;
 use storage_server::clock::{Expiry, Time};
 use storage_server::command::Change;
 use storage_server::config;
-use storage_server::engine::Engine;
+use storage_server::engine::{Engine, OpenError};
 use storage_server::journal::disk::Disk;
 use storage_server::journal::sim::SimDisk;
 use storage_server::journal::{
@@ -89,18 +89,25 @@ fn one_by_one(disk: &SimDisk) -> Result<State, String> {
     Ok(state(&store))
 }
 
-fn started(disk: &SimDisk, threads: usize) -> Result<State, String> {
+fn open(disk: &SimDisk, options: Options) -> Result<Engine, OpenError> {
     let config = config::Config::parse(&Config::standard().text(), "config.ini").unwrap();
     let options = Options {
         background: false,
         fsync: Fsync::Never,
-        threads,
-        ..Options::default()
+        ..options
     };
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut watch = |_: &Progress| ControlFlow::Continue(());
-    Engine::open(on, options, settings(&config), &config.types, &mut watch)
-        .map(|(engine, _)| state(engine.store()))
+    Engine::open(on, options, settings(&config), &config.types, &mut watch).map(|opened| opened.0)
+}
+
+fn started(disk: &SimDisk, threads: usize) -> Result<State, String> {
+    let options = Options {
+        threads,
+        ..Options::default()
+    };
+    open(disk, options)
+        .map(|engine| state(engine.store()))
         .map_err(|error| error.to_string())
 }
 
@@ -179,6 +186,35 @@ fn any_number_of_threads_gives_the_state_that_was_left() {
             assert!(state == left, "{threads} threads, seed {}", seed + round);
         }
     }
+}
+
+#[test]
+fn the_work_of_fan_outs_since_the_snapshot_is_known_after_a_start() {
+    let server = MemoryServer::start(&Config::standard().text(), SimDisk::new());
+    let mut wire = server.connect();
+    let mut fan_out = |times| {
+        for _ in 0..times {
+            assert_eq!(wire.ask(b"incr 1.1 1\r\n"), b"3\r\n");
+        }
+        // One that is missing costs nothing.
+        assert_eq!(wire.ask(b"incr 1.2 1\r\n"), b"NOT_FOUND\r\n");
+    };
+    let set = b"set 1.1 0 0 5\r\n5\n6\n7\r\n";
+    assert_eq!(server.connect().ask(set), b"STORED\r\n");
+    let is_due = |snapshot_work| {
+        let options = Options {
+            snapshot_work,
+            ..Options::default()
+        };
+        let engine = open(&server.disk.kill(), options).unwrap();
+        engine.journal().needs_snapshot(u64::MAX, 1)
+    };
+    fan_out(7);
+    assert!(is_due(7 * 3) && !is_due(7 * 3 + 1));
+    server.engine().snapshot(false).unwrap();
+    assert!(!is_due(1));
+    fan_out(4);
+    assert!(is_due(4 * 3) && !is_due(4 * 3 + 1));
 }
 
 /// A journal of edits that fit, some of which concern several shards, and of these that do not
