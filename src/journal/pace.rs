@@ -24,9 +24,14 @@ pub(super) struct Pace {
     reserve: u64,
     /// Set when the server stops.
     given_up: Arc<AtomicBool>,
+    /// When the first byte could have been spent, had there been no pause since.
     begun: Tick,
     spent: u64,
 }
+
+/// What a slow stretch leaves unspent is made up for later, but no more than this time's worth: a
+/// burst is what the rate is to prevent.
+const CREDIT_MAX: Duration = Duration::from_secs(1);
 
 /// How long a wait goes on before it is looked whether it is still worth it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -109,17 +114,59 @@ impl Pace {
     fn spend(&mut self, bytes: u64) -> Result<(), JournalError> {
         self.spent += bytes;
         self.check()?;
-        let Some(whole_s) = self.spent.checked_div(self.bytes_per_s) else {
-            return Ok(());
-        };
-        let rest_us = self.spent % self.bytes_per_s * 1_000_000 / self.bytes_per_s;
-        let due = Duration::from_secs(whole_s) + Duration::from_micros(rest_us);
-        while let wait = due.saturating_sub(self.begun.elapsed())
+        while let wait = self.wait(Tick::now())
             && !wait.is_zero()
         {
             std::thread::sleep(wait.min(LOOK_EVERY));
             self.check()?;
         }
         Ok(())
+    }
+
+    /// How long from `now` on what was spent is beyond the rate.
+    fn wait(&mut self, now: Tick) -> Duration {
+        let Some(whole_s) = self.spent.checked_div(self.bytes_per_s) else {
+            return Duration::ZERO;
+        };
+        let rest_us = self.spent % self.bytes_per_s * 1_000_000 / self.bytes_per_s;
+        let due = Duration::from_secs(whole_s) + Duration::from_micros(rest_us);
+        let elapsed = now.since(self.begun);
+        let credit = elapsed.saturating_sub(due);
+        self.begun = self.begun.plus(credit.saturating_sub(CREDIT_MAX));
+        due.saturating_sub(elapsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: u64 = 1000;
+
+    #[test]
+    fn a_slow_stretch_is_made_up_for_by_a_second_at_most() {
+        let mut pace = Pace::new(RATE, 0, Arc::default());
+        let begun = pace.begun;
+        let at = |s| begun.plus(Duration::from_secs(s));
+        pace.spent += 2 * RATE;
+        assert_eq!(pace.wait(at(0)), Duration::from_secs(2));
+        assert_eq!(pace.wait(at(2)), Duration::ZERO);
+        // Half a second behind is made up for; of 98 seconds one is.
+        pace.spent += RATE / 2;
+        assert_eq!(pace.wait(at(3)), Duration::ZERO);
+        pace.spent += RATE;
+        assert_eq!(pace.wait(at(3)), Duration::from_millis(500));
+        assert_eq!(pace.wait(at(100)), Duration::ZERO);
+        pace.spent += RATE;
+        assert_eq!(pace.wait(at(100)), Duration::ZERO);
+        pace.spent += RATE;
+        assert_eq!(pace.wait(at(100)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn without_a_rate_nothing_waits() {
+        let mut pace = Pace::unbounded();
+        pace.spent = u64::MAX / 2;
+        assert_eq!(pace.wait(pace.begun), Duration::ZERO);
     }
 }
