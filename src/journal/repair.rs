@@ -17,6 +17,7 @@ use super::found::{Found, Opened};
 use super::places::Places;
 use super::record::{FileHeader, FileKind, VERSION};
 use super::recover::Scanned;
+use super::scan::for_each_chunk;
 use super::segment::{Kept, NewSegment, create_temporary, discard, failed, publish, write_store};
 use super::space::Space;
 use super::sync::Signal;
@@ -68,34 +69,13 @@ pub(super) fn edit(
     Ok(())
 }
 
-const CHUNK_BYTES: u64 = 1 << 20;
-
-/// Calls `take` with the file's bytes from `from` to `to`, a chunk at a time.
-fn for_each_chunk(
-    file: &Opened,
-    from: u64,
-    to: u64,
-    mut take: impl FnMut(u64, &[u8]) -> Result<(), JournalError>,
-) -> Result<(), JournalError> {
-    let mut at = from;
-    let mut chunk = Vec::new();
-    while at < to {
-        let bytes = (to - at).min(CHUNK_BYTES);
-        chunk.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
-        file.file
-            .read_exact_at(at, &mut chunk)
-            .map_err(failed("read", file.name))?;
-        take(at, &chunk)?;
-        at += bytes;
-    }
-    Ok(())
-}
-
 /// Writes what may not last yet once more, as it is. The next segment will say that it lasts;
 /// but if a sync of the process before this one failed, the kernel takes its pages for clean and
 /// the next sync would say that all is well without writing them.
 fn rewrite(last: &Opened, scanned: &Scanned) -> Result<(), JournalError> {
-    for_each_chunk(last, scanned.unsynced_from, scanned.end, |at, chunk| {
+    let range = scanned.unsynced_from..scanned.end;
+    let unread = failed("read", last.name);
+    for_each_chunk(&*last.file, range, 0, unread, |at, chunk| {
         last.file
             .write_all_at(at, &mut [IoSlice::new(chunk)])
             .map_err(failed("write", last.name))
@@ -106,7 +86,9 @@ fn rewrite(last: &Opened, scanned: &Scanned) -> Result<(), JournalError> {
 fn set_aside(disk: &dyn Disk, last: &Opened, scanned: &Scanned) -> Result<(), JournalError> {
     let temporary = last.name.torn_temporary(scanned.next_seq);
     let copy = create_temporary(disk, &temporary)?;
-    for_each_chunk(last, scanned.end, scanned.torn_end, |at, chunk| {
+    let range = scanned.end..scanned.torn_end;
+    let unread = failed("read", last.name);
+    for_each_chunk(&*last.file, range, 0, unread, |at, chunk| {
         copy.write_all_at(at - scanned.end, &mut [IoSlice::new(chunk)])
             .map_err(failed("write", &temporary))
     })?;

@@ -223,21 +223,24 @@ pub(super) struct Attested {
 
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Calls `see` with the file's bytes from `from` to `to`, a chunk at a time, each with up to
-/// `overlap` bytes of the next one.
-fn for_each_chunk(
+/// Calls `see` with the file's bytes of this range and where they are, a chunk at a time, each
+/// with up to `overlap` bytes of the next one. An error of reading is `unread`'s.
+pub(super) fn for_each_chunk<E>(
     file: &dyn DiskFile,
-    mut from: u64,
-    to: u64,
+    range: Range<u64>,
     overlap: usize,
-    mut see: impl FnMut(u64, &[u8]),
-) -> io::Result<()> {
+    unread: impl FnOnce(io::Error) -> E,
+    mut see: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let mut chunk = Vec::new();
-    while from < to {
-        let left = usize::try_from(to - from).unwrap_or(usize::MAX);
+    let mut from = range.start;
+    while from < range.end {
+        let left = usize::try_from(range.end - from).unwrap_or(usize::MAX);
         chunk.resize(left.min(CHUNK_BYTES + overlap), 0);
-        file.read_exact_at(from, &mut chunk)?;
-        see(from, &chunk);
+        if let Err(error) = file.read_exact_at(from, &mut chunk) {
+            return Err(unread(error));
+        }
+        see(from, &chunk)?;
         from += CHUNK_BYTES as u64;
     }
     Ok(())
@@ -261,7 +264,7 @@ fn last_byte(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<Option<u64>>
 
 fn attested(file: &dyn DiskFile, seed: u32, from: u64, to: u64) -> io::Result<Attested> {
     let mut attested = Attested::default();
-    for_each_chunk(file, from, to, BATCH_HEADER_BYTES, |_, chunk| {
+    let see = |_, chunk: &[u8]| {
         for at in memchr::memmem::find_iter(chunk, &BATCH_MAGIC) {
             let bytes = chunk.get(at..).unwrap_or_default();
             let Some((header, _)) = BatchHeader::decode(bytes, seed) else {
@@ -276,6 +279,8 @@ fn attested(file: &dyn DiskFile, seed: u32, from: u64, to: u64) -> io::Result<At
             attested.ended |= header.kind == BatchKind::End;
             attested.upto = attested.upto.max(upto);
         }
-    })?;
+        Ok(())
+    };
+    for_each_chunk(file, from..to, BATCH_HEADER_BYTES, |error| error, see)?;
     Ok(attested)
 }
