@@ -366,8 +366,8 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::OnHup,
         doc: &[
-            "The most bytes a second that a snapshot is written with, so that the journal beside",
-            "it does not wait; 0 is as fast as the disk takes them.",
+            "The most bytes a second that a snapshot is written with and then read back with, so",
+            "that the journal beside it does not wait; 0 is as fast as the disk takes them.",
         ],
     },
 ];

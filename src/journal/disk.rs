@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
 /// A directory of files. Renames, creations and removals last only after [`Disk::sync_dir`].
@@ -52,6 +52,9 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes contents and metadata last.
     fn sync_all(&self) -> io::Result<()>;
+    /// Has the system forget what it keeps of the file in memory, so that what was synced is read
+    /// from the medium. Advice: a system that keeps it all the same is none the worse for it.
+    fn drop_cached(&self) {}
     /// True for a file of no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
@@ -426,6 +429,10 @@ impl DiskFile for RealFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn drop_cached(&self) {
+        let _ = rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed);
     }
 }
 

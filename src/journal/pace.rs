@@ -1,7 +1,7 @@
-//! How fast a snapshot is written: in pieces that are synced one by one, at a bounded rate, never
-//! into the last free space, and no further once it is given up. A sync of the journal waits for
-//! what the disk has been given before it, so an unbounded writer beside it would make each wait
-//! for tens of milliseconds.
+//! How fast a snapshot is written and read back: in pieces that are synced one by one, at a
+//! bounded rate, never into the last free space, and no further once it is given up. A sync of
+//! the journal waits for what the disk has been given before it, so an unbounded writer beside it
+//! would make each wait for tens of milliseconds.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -50,6 +50,11 @@ impl Pace {
     /// As fast as it goes, to the end.
     pub(super) fn unbounded() -> Self {
         Self::new(0, 0, Arc::default())
+    }
+
+    /// The same rate, from now on.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.bytes_per_s, self.reserve, Arc::clone(&self.given_up))
     }
 
     /// Fails once the snapshot is given up.
@@ -111,7 +116,7 @@ impl Pace {
     }
 
     /// Waits until so much more is within the rate.
-    fn spend(&mut self, bytes: u64) -> Result<(), JournalError> {
+    pub(super) fn spend(&mut self, bytes: u64) -> Result<(), JournalError> {
         self.spent += bytes;
         self.check()?;
         while let wait = self.wait(Tick::now())

@@ -27,7 +27,8 @@ pub(super) struct Written<'w> {
     pub(super) records: u64,
 }
 
-/// Reads the file and compares it with what it should be; tells `moved` of each DATA value.
+/// Reads the file, which has been synced, from the medium and compares it with what it should be,
+/// no faster than at the rate of `pace`; tells `moved` of each DATA value.
 pub(super) fn read_back(
     written: &Written<'_>,
     pace: &Pace,
@@ -40,6 +41,8 @@ pub(super) fn read_back(
         seq: written.header.base_seq,
         what: what.to_owned(),
     };
+    written.file.drop_cached();
+    let mut pace = pace.anew();
     let mut bytes = [0; FILE_HEADER_BYTES];
     let mut begin = || {
         let len = written.file.len()?;
@@ -53,9 +56,10 @@ pub(super) fn read_back(
     }
     let mut reader = BatchReader::new(written.file, written.header, len);
     loop {
-        pace.check()?;
+        let before = reader.offset();
         match reader.step().map_err(failed("read back", written.name))? {
             Step::Batch(batch) => {
+                pace.spend(reader.offset() - before)?;
                 if let Some(moved) = &mut moved {
                     tell(written.header, &batch, &reader, moved)
                         .map_err(|error| damaged(reader.offset(), &error.to_string()))?;

@@ -293,6 +293,17 @@ impl SimDisk {
         state.lasting_names.insert(name.to_owned(), inode);
     }
 
+    /// Flips a bit of a file where it lasts: it is read as it was as long as it is in memory. False
+    /// if nothing lasts there.
+    pub fn rot(&self, name: &str, offset: usize) -> bool {
+        let mut state = self.0.lock();
+        let content = state.inode(name).and_then(|inode| state.content(inode));
+        let byte = content
+            .ok()
+            .and_then(|content| content.lasting.get_mut(offset));
+        byte.map(|byte| *byte ^= 1).is_some()
+    }
+
     /// Gives a file another name, as if by another program that syncs the directory.
     pub fn move_file(&self, from: &str, to: &str) {
         let mut state = self.0.lock();

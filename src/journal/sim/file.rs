@@ -121,4 +121,10 @@ impl DiskFile for SimFile {
     fn sync_all(&self) -> io::Result<()> {
         self.sync()
     }
+
+    fn drop_cached(&self) {
+        if let Ok(content) = self.disk.0.lock().content(self.inode) {
+            content.drop_cached();
+        }
+    }
 }

@@ -92,6 +92,14 @@ impl Content {
         }
     }
 
+    /// What is read is what lasts from now on, but for what was not synced.
+    pub(super) fn drop_cached(&mut self) {
+        self.live.clone_from(&self.lasting);
+        for edit in &self.edits {
+            edit.apply(&mut self.live);
+        }
+    }
+
     /// A sync of the first edits has failed. As the kernel does: they are clean now, and which
     /// of them last nobody knows.
     pub(super) fn fail_sync(&mut self, edits: usize, random: &mut Random) {

@@ -1,9 +1,9 @@
 //! Calls that fail, full disks, and what heals them.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::journal::sim::{Crash, Fault};
+use crate::journal::sim::{Call, Crash, Fault};
 use crate::journal::{Refused, SnapshotPlan};
 
 /// Works on whatever fails, as the engine would, and answers how far `synced` came.
@@ -190,6 +190,31 @@ fn a_record_that_comes_while_the_storage_is_healed_is_kept() {
     store.assert_no_room_is_lost();
     let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
     assert_eq!((lost.recovered.entries, lost.log), (5, store.log.clone()));
+}
+
+#[test]
+fn a_snapshot_that_the_medium_does_not_hold_is_not_taken() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(20));
+    let rotten = AtomicBool::new(false);
+    let at = disk.clone();
+    disk.watch(Some(Arc::new(move |call, name| {
+        // What lasts of it by then is in memory, too, as it was written.
+        if call == Call::Sync && name.starts_with(".snapshot") && !rotten.load(Ordering::Relaxed) {
+            rotten.store(at.rot(name, 200), Ordering::Relaxed);
+        }
+    })));
+    let error = store.snapshot(false).unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
+    disk.watch(None);
+    assert_eq!(Store::open(&disk.kill()).unwrap().log, store.log);
+    store.snapshot(false).unwrap();
+    let again = Store::open(&disk.kill()).unwrap();
+    assert_eq!(
+        (again.recovered.entries, again.log),
+        (20, store.log.clone())
+    );
 }
 
 #[test]
