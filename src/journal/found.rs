@@ -193,7 +193,7 @@ impl Found {
 
     /// Removes what a making that was cut short has left.
     pub(super) fn remove_all(&self, disk: &dyn Disk) -> Result<(), JournalError> {
-        for orphan in self.orphans(0) {
+        for orphan in self.orphans() {
             disk.remove(&orphan.name.to_string())
                 .map_err(failed("remove", orphan.name))?;
         }
@@ -204,9 +204,9 @@ impl Found {
             .map_err(failed("sync", "the data directory"))
     }
 
-    /// The segments to be removed when `snapshot` is what the store begins with.
-    pub(super) fn orphans(&self, snapshot: u64) -> impl Iterator<Item = &Opened> {
-        self.orphans.range(snapshot..).map(|(_, orphan)| orphan)
+    /// Segments that no start needs, wherever it begins: no record and no snapshot is there.
+    pub(super) fn orphans(&self) -> impl Iterator<Item = &Opened> {
+        self.orphans.values()
     }
 
     /// The generation in `STORE`; 0 without one.

@@ -36,7 +36,7 @@ pub(super) fn edit(
     for name in &found.temporaries {
         discard(disk, name);
     }
-    for orphan in found.orphans(recovered.snapshot) {
+    for orphan in found.orphans() {
         disk.remove(&orphan.name.to_string())
             .map_err(failed("remove", orphan.name))?;
     }

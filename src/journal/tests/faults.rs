@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
+
 use super::*;
 use crate::journal::sim::{Call, Crash, Fault};
 use crate::journal::{Refused, SnapshotPlan};
@@ -190,6 +192,36 @@ fn a_record_that_comes_while_the_storage_is_healed_is_kept() {
     store.assert_no_room_is_lost();
     let lost = Store::open(&disk.crash(Crash::DropAll, 0)).unwrap();
     assert_eq!((lost.recovered.entries, lost.log), (5, store.log.clone()));
+}
+
+#[test]
+fn a_segment_of_no_snapshot_goes_at_a_start_wherever_it_is() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(5));
+    disk.fail(disk.calls() + 1, false, Fault::Io);
+    assert!(store.journal.sync_now().is_err());
+    // What is there when the snapshot that heals the storage gets its name.
+    let orphan = Arc::new(Mutex::new(None));
+    let (at, seen) = (disk.clone(), Arc::clone(&orphan));
+    disk.watch(Some(Arc::new(move |call, name| {
+        if call == Call::Rename && name.starts_with(".snapshot") {
+            let segment = name.trim_start_matches('.').trim_end_matches(".tmp");
+            let segment = segment.replace("snapshot", "journal");
+            *seen.lock() = at.read(&segment).ok().map(|bytes| (segment, bytes));
+        }
+    })));
+    store.snapshot(false).unwrap();
+    disk.watch(None);
+    assert!(store.turns(5));
+    store.snapshot(false).unwrap();
+    assert!(store.turns(5));
+    let (name, bytes) = orphan.lock().take().unwrap();
+    assert!(!disk.names().contains(&name));
+    disk.put(&name, &bytes);
+    let disk = disk.kill();
+    assert_eq!(Store::open(&disk).unwrap().log, store.log);
+    assert!(!disk.names().contains(&name), "{:?}", disk.names());
 }
 
 #[test]
