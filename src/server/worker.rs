@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::LocalSet;
@@ -107,9 +108,16 @@ pub fn start(
         .name(format!("worker-{number}"))
         .spawn(move || {
             let tally = shared.tallies().get(number).cloned().unwrap_or_default();
-            LocalSet::new().block_on(&runtime, Worker::run(shared, tally, load, inbox));
+            run_to_end(runtime, Worker::run(shared, tally, load, inbox));
         })?;
     Ok((handle, thread))
+}
+
+/// Runs `work`. A value that is still being read from a file then is not waited for: a disk that
+/// hangs must not keep the server from stopping.
+fn run_to_end(runtime: Runtime, work: impl Future<Output = ()>) {
+    LocalSet::new().block_on(&runtime, work);
+    runtime.shutdown_background();
 }
 
 impl Worker {
@@ -331,5 +339,29 @@ impl Worker {
                 "connections did not end in time"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_read_that_hangs_does_not_hold_up_the_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        // The read hangs until this end is over, and for a while if that waits for it.
+        let (release, hung) = mpsc::channel::<()>();
+        let (done, read) = mpsc::channel();
+        run_to_end(runtime.unwrap(), async {
+            tokio::task::spawn_blocking(move || {
+                let _ = hung.recv_timeout(Duration::from_secs(20));
+                done.send(())
+            });
+        });
+        assert_eq!(read.try_recv(), Err(mpsc::TryRecvError::Empty));
+        drop(release);
+        assert_eq!(read.recv(), Ok(()));
     }
 }
