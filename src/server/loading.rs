@@ -3,21 +3,17 @@
 
 use std::time::Duration;
 
-use super::systemd;
+use super::systemd::{self, Patience};
 use crate::clock::Tick;
 use crate::journal::Progress;
 
-/// How often the service manager hears, from the first bytes on.
-const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How often the log has a line; a short start has none.
 const LOG_EVERY: Duration = Duration::from_secs(5);
-/// How much longer the start may take each time that it tells of progress.
-const EXTEND: Duration = Duration::from_secs(30);
 
 /// A start on its way.
 pub struct Loading {
     begun: Tick,
-    told: Option<Tick>,
+    patience: Patience,
     logged: Tick,
 }
 
@@ -27,19 +23,17 @@ impl Loading {
         let begun = Tick::now();
         Self {
             begun,
-            told: None,
+            patience: Patience::default(),
             logged: begun,
         }
     }
 
     /// Passes on how far it is, if it is time.
     pub fn hear(&mut self, progress: &Progress) {
-        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        if !self.patience.ask() {
             return;
         }
-        self.told = Some(Tick::now());
         let line = line(progress, self.begun.elapsed());
-        systemd::extend_timeout(EXTEND);
         systemd::status(&line);
         if self.logged.elapsed() >= LOG_EVERY {
             self.logged = Tick::now();

@@ -3,8 +3,11 @@
 //!
 //! Invariant: a manager that cannot be reached never disturbs the service. Called by `server`.
 
-use sd_notify::NotifyState;
 use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::clock::Tick;
 
 /// The start or the reload is complete.
 pub fn ready(status: &str) {
@@ -29,10 +32,28 @@ pub fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
 }
 
-/// The start, reload or stop goes on and may take this much longer from now.
-pub fn extend_timeout(time: Duration) {
-    let usec = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-    tell(&[NotifyState::ExtendTimeoutUsec(usec)]);
+/// How often the manager is asked to wait.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// How much longer it may take, from then on.
+const EXTEND: Duration = Duration::from_secs(30);
+
+/// Has the manager wait for a start or a reload that takes a while.
+#[derive(Default)]
+pub struct Patience {
+    asked: Option<Tick>,
+}
+
+impl Patience {
+    /// It goes on: asks for more time, if it is time to. False if it is not yet.
+    pub fn ask(&mut self) -> bool {
+        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+            return false;
+        }
+        self.asked = Some(Tick::now());
+        let usec = u32::try_from(EXTEND.as_micros()).unwrap_or(u32::MAX);
+        tell(&[NotifyState::ExtendTimeoutUsec(usec)]);
+        true
+    }
 }
 
 fn tell(states: &[NotifyState<'_>]) {

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use super::logging::LogHandle;
 use super::shared::{Shared, settings};
 use super::snapshots::Snapshots;
-use super::systemd;
+use super::systemd::{self, Patience};
 use crate::cli::{self, Args, ConfigSource};
 use crate::clock::Tick;
 use crate::config::Applies;
@@ -64,6 +64,9 @@ pub struct Upkeep {
     /// Notified when a client asked for the end.
     terminate: Arc<Notify>,
     snapshots: Snapshots,
+    /// Each reload that waits for its snapshot has one more of these.
+    reloads: Arc<()>,
+    patience: Patience,
     periods: usize,
     sampled: Tick,
 }
@@ -86,6 +89,8 @@ impl Upkeep {
             args,
             source,
             terminate,
+            reloads: Arc::default(),
+            patience: Patience::default(),
             periods: 0,
             sampled,
         }
@@ -120,6 +125,9 @@ impl Upkeep {
                 .sample(self.shared.total(Metric::Requests));
         }
         self.snapshots.look_after();
+        if Arc::strong_count(&self.reloads) > 1 {
+            self.patience.ask();
+        }
     }
 
     /// Reloads once for all who ask at the same time.
@@ -139,6 +147,7 @@ impl Upkeep {
             begun: Tick::now(),
             askers: askers.into_iter().flatten().collect(),
             shared: Arc::clone(&self.shared),
+            _waits: Arc::clone(&self.reloads),
         };
         let reopened = self.reload();
         if self.needs_files() {
@@ -215,6 +224,8 @@ struct Reload {
     begun: Tick,
     askers: Vec<Asked>,
     shared: Arc<Shared>,
+    /// [`Upkeep::reloads`].
+    _waits: Arc<()>,
 }
 
 impl Reload {
