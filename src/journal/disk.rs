@@ -203,15 +203,8 @@ impl ReadOnlyDisk {
             Err(error) => return Err(failed(error)),
         }
         for file in &held {
-            match file.try_lock_shared() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(DiskError::Locked {
-                        path: path.display().to_string(),
-                    });
-                }
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
+            file.try_lock_shared()
+                .map_err(|error| not_locked(path, error))?;
         }
         Ok(Self {
             path: path.to_owned(),
@@ -255,6 +248,14 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
+fn not_locked(path: &Path, error: TryLockError) -> DiskError {
+    let path = path.display().to_string();
+    match error {
+        TryLockError::WouldBlock => DiskError::Locked { path },
+        TryLockError::Error(source) => DiskError::Io { path, source },
+    }
+}
+
 /// A directory of the file system, owned by this process as long as this lives.
 #[derive(Debug)]
 pub struct FileDisk {
@@ -284,15 +285,7 @@ impl FileDisk {
         let directory = File::open(path).map_err(failed)?;
         // The directory itself is locked, too: somebody may move the LOCK file away.
         for held in [&lock, &directory] {
-            match held.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(DiskError::Locked {
-                        path: path.display().to_string(),
-                    });
-                }
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
+            held.try_lock().map_err(|error| not_locked(path, error))?;
         }
         Ok(Self {
             path: path.to_owned(),
