@@ -33,6 +33,10 @@ pub(super) fn edit(
     scanned: &Scanned,
     recovered: &mut Recovered,
 ) -> Result<(), JournalError> {
+    // The process before this one may have ended before the names of its files lasted; those of
+    // the files to come must not last without them.
+    disk.sync_dir()
+        .map_err(failed("sync", "the data directory"))?;
     for name in &found.temporaries {
         discard(disk, name);
     }
@@ -140,6 +144,7 @@ pub(super) fn go_on(
         presses: false,
         last_number: found.last_number(),
         store_generation: recovered.generation.max(found.store_generation()),
+        tried_generation: 0,
         kept: Vec::new(),
         snapshot: SnapshotInfo {
             number: snapshot.header.number,

@@ -217,7 +217,11 @@ fn begin(
     pace.check()?;
     pace.check_space(&*shared.disk, plan.expected_bytes)?;
     let sync = shared.sync.lock();
-    let generation = shared.active.lock().store_generation + u64::from(plan.new_generation);
+    let generation = {
+        let active = shared.active.lock();
+        let tried = active.store_generation.max(active.tried_generation);
+        tried + u64::from(plan.new_generation)
+    };
     if !heals && !shared.active.lock().is_unused(generation) {
         shared.rotate_locked(&sync, Some(generation))?;
     }
@@ -356,7 +360,11 @@ impl SnapshotWriter {
             shared.call_wakers();
         } else {
             snapshot.publish(&*shared.disk)?;
-            let old = shared.active.lock().store_generation;
+            let old = {
+                let mut active = shared.active.lock();
+                active.tried_generation = snapshot.header.generation;
+                active.store_generation
+            };
             let generation = shared.advance_store(old, snapshot)?;
             shared.active.lock().store_generation = generation;
         }
@@ -406,6 +414,7 @@ impl Shared {
         let made = NewSegment::create(&*self.disk, header, outstanding, ahead).and_then(|new| {
             new.publish(&*self.disk)?;
             snapshot.publish(&*self.disk)?;
+            active.tried_generation = snapshot.header.generation;
             let generation = self.advance_store(active.store_generation, snapshot)?;
             Ok((new, generation))
         });

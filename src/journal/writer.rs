@@ -101,6 +101,8 @@ pub(super) struct Active {
     pub(super) last_number: u64,
     /// The generation in `STORE`.
     pub(super) store_generation: u64,
+    /// The highest generation that `STORE` may say: writing it may have failed half-way.
+    pub(super) tried_generation: u64,
     /// The files beside this segment: the snapshot, the segments since, older ones.
     pub(super) kept: Vec<Kept>,
     pub(super) snapshot: SnapshotInfo,

@@ -160,3 +160,38 @@ fn the_end_of_a_file_attests_nothing_that_may_be_lost() {
         }
     }
 }
+
+#[test]
+fn a_power_loss_after_a_kill_during_a_start_loses_no_segment_in_between() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(5));
+    store.journal.sync_now().unwrap();
+    assert!(store.turns(5));
+    let promised = Promised {
+        log: store.log.clone(),
+        synced: store.journal.synced(),
+    };
+    let calls_of_a_start = |disk: &SimDisk| {
+        let probe = disk.kill();
+        let before = probe.calls();
+        Store::open(&probe).unwrap();
+        before + 1..=probe.calls()
+    };
+    let killed = disk.kill();
+    for call in calls_of_a_start(&killed) {
+        let killed = killed.kill();
+        killed.fail(call, true, Fault::Io);
+        assert!(Store::open(&killed).is_err());
+        for next in calls_of_a_start(&killed) {
+            let again = killed.kill();
+            again.fail(next, true, Fault::Io);
+            assert!(Store::open(&again).is_err());
+            for seed in 0..24 {
+                let what = format!("call {call}, then {next}, seed {seed}");
+                let left = again.crash(Crash::Reorder, (seed * 100 + call) * 100 + next);
+                drop(check(&left, &promised, &what));
+            }
+        }
+    }
+}

@@ -336,3 +336,28 @@ fn a_disk_full_of_journal_keeps_room_for_the_snapshot_that_frees_it() {
         assert_eq!(write(), Ok(()));
     }
 }
+
+#[test]
+fn a_new_generation_that_fails_at_any_call_leaves_a_store_that_starts() {
+    for call in 1..60 {
+        let what = format!("call {call}");
+        let disk = SimDisk::new();
+        let mut store = Store::open(&disk).unwrap();
+        assert!(store.turns(5));
+        disk.fail(disk.calls() + call, false, Fault::Io);
+        let _ = store.snapshot(true);
+        disk.heal();
+        // A rotation or a write that fails in between has the next snapshot heal the storage.
+        disk.fail_only(Call::Sync, 1, false, Fault::Io);
+        store.turns(1);
+        let _ = store.journal.sync_now();
+        disk.heal();
+        store.snapshot(false).unwrap();
+        assert!(store.turns(5), "{what}");
+        store.journal.sync_now().unwrap();
+        for left in [disk.crash(Crash::DropAll, 0), disk.crash(Crash::KeepAll, 0)] {
+            let found = Store::open(&left).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(found.log, store.log, "{what}");
+        }
+    }
+}
