@@ -140,14 +140,27 @@ impl Server {
     fn memory(pid: u32) -> u64 {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.unwrap_or_default();
-        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        let children: Vec<u32> = children
+            .split_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect();
+        if children.is_empty() {
+            // Without a child nothing is shared, and this costs the process nothing: a look at
+            // its proportional set size would hold up its own calls for memory.
+            let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+            let pages = statm
+                .split_whitespace()
+                .nth(1)
+                .and_then(|pages| pages.parse::<u64>().ok());
+            return pages.unwrap_or(0) * 4096;
+        }
         let pss = |pid: u32| {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
             let line = text.lines().find(|line| line.starts_with("Pss:"));
             let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
             kib.unwrap_or(0) * 1024
         };
-        std::iter::once(pid).chain(children).map(pss).sum()
+        children.into_iter().chain([pid]).map(pss).sum()
     }
 
     fn load(&self, counters: usize) {
