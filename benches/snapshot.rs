@@ -5,7 +5,7 @@
 //! every second. The load is open: 20,000 sets and 500 fan-outs a second, each due at its moment,
 //! over 5 connections; a latency counts from that moment if an earlier request made this one late.
 //! Windows with and without a snapshot take turns, five of each. Memory is the proportional set
-//! size of the server and its children. The fan-out of Redis is a script.
+//! size of the server and its children. "Stolen" is what a virtual machine's host took of the cores. The fan-out of Redis is a script.
 
 #![allow(
     clippy::unwrap_used,
@@ -67,6 +67,40 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The time of all cores since the machine began, in hundredths of a second.
+#[derive(Clone, Copy)]
+struct Cpu {
+    busy: f64,
+    idle: f64,
+    /// What the host of a virtual machine took away: while it does, everything stands still.
+    stolen: f64,
+}
+
+impl Cpu {
+    fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap();
+        let all = text.lines().next().unwrap().split_whitespace().skip(1);
+        let all: Vec<f64> = all.map(|ticks| ticks.parse().unwrap()).collect();
+        Self {
+            busy: all[0] + all[1] + all[2] + all[5] + all[6],
+            idle: all[3] + all[4],
+            stolen: all[7],
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            busy: self.busy - before.busy,
+            idle: self.idle - before.idle,
+            stolen: self.stolen - before.stolen,
+        }
+    }
+
+    fn busy_percent(&self) -> f64 {
+        (self.busy + self.stolen) / (self.busy + self.idle + self.stolen) * 100.0
     }
 }
 
@@ -334,12 +368,12 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
         }
     });
     std::thread::sleep(Duration::from_millis(300));
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), Cpu::now());
     match work {
         None => std::thread::sleep(QUIET),
         Some(work) => server.begin(work).join().unwrap(),
     }
-    let took = begun.elapsed();
+    let (took, machine) = (begun.elapsed(), Cpu::now().since(cpu));
     stop.store(true, Relaxed);
     let latencies = threads
         .into_iter()
@@ -350,6 +384,7 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     let at = |share: f64| f64::from(latencies[(latencies.len() as f64 * share) as usize]) / 1000.0;
     Window {
         took,
+        machine,
         requests_per_s: latencies.len() as f64 / (took + Duration::from_millis(300)).as_secs_f64(),
         p50: at(0.5),
         p99: at(0.99),
@@ -360,6 +395,8 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
 
 struct Window {
     took: Duration,
+    /// What the machine did meanwhile.
+    machine: Cpu,
     requests_per_s: f64,
     /// Latencies in milliseconds.
     p50: f64,
@@ -380,19 +417,21 @@ fn report(work: Work, quiet: &[Window], busy: &[Window], holds: &[u64]) {
     };
     let row = |name: &str, windows: &[Window]| {
         println!(
-            "| {name} | {:.1} | {:.0} | {:.2} | {:.2} | {:.2} | {:+.0} % |",
+            "| {name} | {:.1} | {:.0} | {:.2} | {:.2} | {:.2} | {:+.0} % | {:.0} % | {:.0} |",
             of(windows, |window| window.took.as_secs_f64()),
             of(windows, |window| window.requests_per_s),
             of(windows, |window| window.p50),
             of(windows, |window| window.p99),
             of(windows, |window| window.p999),
             of(windows, |window| window.growth * 100.0),
+            of(windows, |window| window.machine.busy_percent()),
+            of(windows, |window| window.machine.stolen * 10.0),
         );
     };
     row(&format!("without {work:?}"), quiet);
     row(&format!("{work:?}"), busy);
     let ratio = of(busy, |window| window.p999) / of(quiet, |window| window.p999);
-    println!("| ratio | | | | | {ratio:.2} | |");
+    println!("| ratio | | | | | {ratio:.2} | | | |");
     if let Some(max) = holds.iter().max() {
         println!(
             "\nlongest hold of a lock: {max} us (worst of {} windows)\n",
@@ -410,8 +449,10 @@ fn main() {
         .status()
         .is_ok();
     println!("{counters} counters, {INDEXES} indexes of {MEMBERS}; medians of {RUNS} windows\n");
-    println!("| | seconds | requests/s | p50 ms | p99 ms | p99.9 ms | memory |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| | seconds | requests/s | p50 ms | p99 ms | p99.9 ms | memory | cores busy | stolen ms |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     let works: &[Work] = if redis {
         &[Work::Snapshot, Work::BgSave, Work::BgRewriteAof]
     } else {
