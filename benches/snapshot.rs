@@ -5,7 +5,7 @@
 //! every second. The load is open: 20,000 sets and 500 fan-outs a second, each due at its moment,
 //! over 5 connections; a latency counts from that moment if an earlier request made this one late.
 //! Windows with and without a snapshot take turns, five of each. Memory is the proportional set
-//! size of the server and its children. "Stolen" is what a virtual machine's host took of the cores. The fan-out of Redis is a script.
+//! size of the server and its children. "Stolen" is what the host of a virtual machine took.
 
 #![allow(
     clippy::unwrap_used,

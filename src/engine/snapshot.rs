@@ -65,19 +65,19 @@ impl Engine {
             bytes_per_s: self.settings.read().snapshot_bytes_per_s,
             given_up: Arc::clone(&self.closing),
         })?;
-        let (time, types, pending_flush, lingering) = {
+        let (types, pending_flush, lingering) = {
             let mut shards = self.store.write_set(ShardSet::ALL);
             let lingering = self.lingering.load(Ordering::Relaxed);
             let time = self.clock.latest();
-            let seq = writer.cut(time)?;
-            shards.begin_cut(seq, time);
+            writer.cut(time)?;
+            shards.begin_cut(time);
             let types = shards.types().map(Arc::clone).unwrap_or_default();
-            (time, types, self.store.pending_flush().time(), lingering)
+            (types, self.store.pending_flush().time(), lingering)
         };
         writer.types(&types)?;
         writer.pending_flush(pending_flush)?;
         for shard in 0..SHARDS {
-            self.store.visit_cut(shard, time, |key, entry| {
+            self.store.visit_cut(shard, |key, entry| {
                 let whole = self.whole(key, entry)?;
                 writer.entry(key, whole.as_ref().unwrap_or(entry))?;
                 Ok::<_, Ended>(())

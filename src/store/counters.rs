@@ -4,8 +4,8 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
-use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
+use super::pre_images::PreImages;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::types::Kind;
@@ -60,25 +60,14 @@ pub(super) struct Counters<N> {
     numbers: HashTable<Counter<N>>,
     extras: HashTable<Extra>,
     /// What a snapshot in the making still needs.
-    cut: Option<Box<Cut<N>>>,
+    cut: Option<Box<PreImages<Whole<N>>>>,
 }
 
-/// The counters as they were at the cut of a snapshot, as far as that is not in the table.
-struct Cut<N> {
-    /// Those that have changed since.
-    before: Counters<N>,
-    /// The ids that have come since.
-    absent: HashTable<u32>,
-    /// The buckets before this one have been taken.
-    next: usize,
-}
-
-impl<N: Number> Cut<N> {
-    /// True if the table's counter of this id is not what it was at the cut.
-    fn knows(&self, hash: u64, id: u32) -> bool {
-        let known = |table: &HashTable<u32>| table.find(hash, |known| *known == id).is_some();
-        !self.absent.is_empty() && known(&self.absent) || self.before.has(hash, id)
-    }
+/// A counter with all that it may have, as it was at the cut of a snapshot.
+struct Whole<N> {
+    counter: Counter<N>,
+    flags: u32,
+    expires: Expiry,
 }
 
 impl<N: Number> Counters<N> {
@@ -98,9 +87,7 @@ impl<N: Number> Counters<N> {
 
     pub(super) fn bytes(&self) -> usize {
         let own = self.numbers.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES;
-        own + self.cut.as_ref().map_or(0, |cut| {
-            cut.before.bytes() + cut.absent.capacity() * (size_of::<u32>() + 1)
-        })
+        own + self.cut.as_ref().map_or(0, |cut| cut.bytes())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -124,20 +111,7 @@ impl<N: Number> Counters<N> {
 
     pub(super) fn view(&self, hash: u64, id: u32, now: Time) -> Option<View<'_>> {
         let counter = self.numbers.find(hash, |counter| counter.id == id)?;
-        let (flags, expires) = self
-            .extra(hash, id)
-            .map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
-        if expires.is_past(now) {
-            return None;
-        }
-        let number = counter.number.unpack();
-        let cas = counter::cas(number, flags, expires);
-        Some(View {
-            value: ViewValue::Number(number),
-            flags,
-            expires,
-            cas,
-        })
+        Whole::new(*counter, self.extra(hash, id)).view(now)
     }
 
     /// Stores a number with its flags and expiry.
@@ -170,8 +144,15 @@ impl<N: Number> Counters<N> {
     /// Adds a counter that is not there. Only this makes the table grow: its `entry` would also
     /// for one that is there.
     fn insert(&mut self, hashing: &Hashing, hash: u64, counter: Counter<N>) {
+        self.keep_if_full(hashing);
         let rehash = |counter: &Counter<N>| hashing.id(counter.id);
-        self.numbers.insert_unique(hash, counter, rehash);
+        let bucket = self
+            .numbers
+            .insert_unique(hash, counter, rehash)
+            .bucket_index();
+        if let Some(cut) = &mut self.cut {
+            cut.settle(bucket);
+        }
     }
 
     fn set_extra(&mut self, hashing: &Hashing, hash: u64, id: u32, flags: u32, expires: Expiry) {
@@ -318,11 +299,7 @@ impl<N: Number> Counters<N> {
 impl<N: Number> Counters<N> {
     /// From now on the table knows what it held at this moment.
     pub(super) fn begin_cut(&mut self) {
-        self.cut = Some(Box::new(Cut {
-            before: Self::new(self.kind),
-            absent: HashTable::new(),
-            next: 0,
-        }));
+        self.cut = Some(Box::new(PreImages::new(self.numbers.num_buckets())));
     }
 
     pub(super) fn drop_cut(&mut self) {
@@ -333,52 +310,38 @@ impl<N: Number> Counters<N> {
     #[inline]
     fn keep(&mut self, hashing: &Hashing, hash: u64, id: u32) {
         if let Some(mut cut) = self.cut.take() {
-            self.keep_for(&mut cut, hashing, hash, id);
+            let is_it = |counter: &Counter<N>| counter.id == id;
+            if let Some(bucket) = self.numbers.find_bucket_index(hash, is_it)
+                && cut.settle(bucket)
+            {
+                cut.keep(self.whole(hashing, bucket));
+            }
             self.cut = Some(cut);
         }
     }
 
-    fn keep_for(&self, cut: &mut Cut<N>, hashing: &Hashing, hash: u64, id: u32) {
-        if cut.next >= self.numbers.num_buckets() {
+    /// Called before an insertion, which may move every counter to another bucket.
+    fn keep_if_full(&mut self, hashing: &Hashing) {
+        if self.numbers.len() < self.numbers.capacity() {
             return;
         }
-        let at = self
-            .numbers
-            .find_bucket_index(hash, |counter| counter.id == id);
-        if at.is_none_or(|at| at >= cut.next) && !cut.knows(hash, id) {
-            if let Some(at) = at {
-                self.keep_bucket(cut, hashing, at);
-            } else {
-                let rehash = |id: &u32| hashing.id(*id);
-                cut.absent.insert_unique(hash, id, rehash);
-            }
-        }
-        if at.is_none() && self.numbers.len() == self.numbers.capacity() {
-            // The insertion may move every counter to another bucket.
-            for at in cut.next..self.numbers.num_buckets() {
-                self.keep_bucket(cut, hashing, at);
-            }
-            cut.next = usize::MAX;
-        }
-    }
-
-    fn keep_bucket(&self, cut: &mut Cut<N>, hashing: &Hashing, at: usize) {
-        let Some(counter) = self.numbers.get_bucket(at) else {
+        let Some(mut cut) = self.cut.take() else {
             return;
         };
-        let (id, hash) = (counter.id, hashing.id(counter.id));
-        if cut.knows(hash, id) {
-            return;
+        for bucket in cut.settle_all() {
+            cut.keep(self.whole(hashing, bucket));
         }
-        let extra = self.extra(hash, id);
-        let (flags, expires) =
-            extra.map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
-        let number = counter.number.unpack();
-        cut.before.put(hashing, hash, id, number, (flags, expires));
+        self.cut = Some(cut);
     }
 
-    /// Calls `take` with the next counters of the cut that are alive at `now`; true if there are
-    /// more of them here.
+    fn whole(&self, hashing: &Hashing, bucket: usize) -> Option<Whole<N>> {
+        let counter = *self.numbers.get_bucket(bucket)?;
+        let extra = self.extra(hashing.id(counter.id), counter.id);
+        Some(Whole::new(counter, extra))
+    }
+
+    /// Calls `take` with the next counters of the cut that are alive at `now`; true if there may
+    /// be more of them here. The cut ends with the last one.
     pub(super) fn take_piece(
         &mut self,
         hashing: &Hashing,
@@ -388,26 +351,42 @@ impl<N: Number> Counters<N> {
         let Some(mut cut) = self.cut.take() else {
             return false;
         };
-        let all = self.numbers.num_buckets();
-        let end = cut.next.saturating_add(PIECE_BUCKETS).min(all);
-        for at in cut.next.min(end)..end {
-            let Some(counter) = self.numbers.get_bucket(at) else {
-                continue;
-            };
-            let hash = hashing.id(counter.id);
-            if !cut.knows(hash, counter.id)
-                && let Some(view) = self.view(hash, counter.id, now)
-            {
-                take(counter.id, view);
+        let take = |whole: Whole<N>| {
+            if let Some(view) = whole.view(now) {
+                take(whole.counter.id, view);
             }
+        };
+        if let Some(buckets) = cut.next_piece() {
+            let counters = buckets.into_iter().filter_map(|at| self.whole(hashing, at));
+            counters.for_each(take);
+        } else if let Some(kept) = cut.next_kept() {
+            kept.into_iter().for_each(take);
+        } else {
+            return false;
         }
-        cut.next = cut.next.max(end);
         self.cut = Some(cut);
-        end < all
+        true
+    }
+}
+
+impl<N: Number> Whole<N> {
+    fn new(counter: Counter<N>, extra: Option<&Extra>) -> Self {
+        let (flags, expires) =
+            extra.map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
+        Self {
+            counter,
+            flags,
+            expires,
+        }
     }
 
-    /// Ends the cut and hands over what was kept aside.
-    pub(super) fn end_cut(&mut self) -> Option<Self> {
-        self.cut.take().map(|cut| cut.before)
+    fn view(&self, now: Time) -> Option<View<'static>> {
+        let (number, flags, expires) = (self.counter.number.unpack(), self.flags, self.expires);
+        (!expires.is_past(now)).then(|| View {
+            value: ViewValue::Number(number),
+            flags,
+            expires,
+            cas: counter::cas(number, flags, expires),
+        })
     }
 }

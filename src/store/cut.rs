@@ -2,23 +2,20 @@
 //! goes on changing.
 //!
 //! [`WriteSet::begin_cut`] marks the moment under all locks. From then on each table keeps aside
-//! what it held (its pre-image) of an entry that changes before it was taken: entry by entry, so a
-//! fan-out over all shards costs as much as it touches. [`Store::visit_cut`] takes the buckets of
-//! one shard after the other, `PIECE_BUCKETS` under each hold of its lock. Which entries of the
-//! table have changed since the cut is known by their cas unique, or for counters, which have
-//! none, by two sets of ids. A table that is about to grow, which moves entries to other buckets,
-//! keeps aside all that was not taken. `flush_all` leaves its tables to the snapshot whole; new
-//! types void the cut.
+//! what it held (its pre-image, see [`super::pre_images`]) of an entry that changes before it was
+//! taken: entry by entry, so a fan-out over all shards costs as much as it touches.
+//! [`Store::visit_cut`] takes the buckets of one shard after the other, `PIECE_BUCKETS` under each
+//! hold of its lock, and after those of a table what it has kept aside. A table that is about to
+//! grow, which moves entries to other buckets, keeps aside all that was not taken. `flush_all`
+//! leaves its tables to the snapshot whole; new types void the cut.
 //!
 //! Invariant: each entry that was alive at the cut is visited once, as it was, whatever happens
 //! in between; but for counters and bytes that have expired since and that nothing changed
 //! before. The engine alone calls this.
 
 use super::Store;
-use super::hashing::Hashing;
 use super::locks::WriteSet;
 use super::shard::Shard;
-use super::table::Table;
 use crate::clock::Time;
 use crate::command::View;
 use crate::key::{Key, TypedKey};
@@ -63,8 +60,6 @@ pub(super) enum Took {
 pub(super) struct Piece {
     /// Each with its typed key; the value of a named key carries its key.
     taken: Vec<(Option<TypedKey>, Entry)>,
-    /// What a table, of a type or of the named keys, had kept aside.
-    pub(super) before: Option<(Option<u16>, Table)>,
 }
 
 impl Piece {
@@ -74,25 +69,17 @@ impl Piece {
 
     fn visit<E>(
         &mut self,
-        (hashing, time): (&Hashing, Time),
-        visit: &mut impl FnMut(Key<'_>, &Entry) -> Result<(), E>,
+        mut visit: impl FnMut(Key<'_>, &Entry) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut visit_one = |key: Option<TypedKey>, entry: &Entry| match (key, &entry.value) {
-            (Some(key), _) => visit(Key::Typed(key), entry),
-            (None, Value::Data(blob)) => visit(Key::Named(blob.key()), entry),
-            // Named keys hold nothing else.
-            (None, Value::Number(_) | Value::Index(_)) => Ok(()),
-        };
         for (key, entry) in self.taken.drain(..) {
-            visit_one(key, &entry)?;
+            match (key, &entry.value) {
+                (Some(key), _) => visit(Key::Typed(key), &entry)?,
+                (None, Value::Data(blob)) => visit(Key::Named(blob.key()), &entry)?,
+                // Named keys hold nothing else.
+                (None, Value::Number(_) | Value::Index(_)) => {}
+            }
         }
-        let Some((prefix, before)) = self.before.take() else {
-            return Ok(());
-        };
-        before.for_each(hashing, time, &mut |id, view| {
-            let key = prefix.map(|prefix| TypedKey { prefix, id });
-            visit_one(key, &view.to_entry())
-        })
+        Ok(())
     }
 }
 
@@ -101,21 +88,20 @@ impl Piece {
 pub struct Void;
 
 impl WriteSet<'_> {
-    /// Makes this moment, before record `seq`, the cut of a snapshot. All shards are locked.
-    pub fn begin_cut(&mut self, seq: u64, time: Time) {
+    /// Makes this moment the cut of a snapshot. All shards are locked.
+    pub fn begin_cut(&mut self, time: Time) {
         for shard in self.shards_mut() {
-            shard.begin_cut(seq, time);
+            shard.begin_cut(time);
         }
     }
 }
 
 impl Store {
-    /// Calls `visit` with each entry that shard `at` held at the cut of `time`, without holding
-    /// its lock; until `visit` fails.
+    /// Calls `visit` with each entry that shard `at` held at the cut, without holding its lock;
+    /// until `visit` fails.
     pub fn visit_cut<E: From<Void>>(
         &self,
         at: usize,
-        time: Time,
         mut visit: impl FnMut(Key<'_>, &Entry) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut piece = Piece::default();
@@ -127,7 +113,7 @@ impl Store {
                 let _held = self.holds().begin();
                 self.shard(at).write().take_piece(&mut piece)
             };
-            piece.visit((self.hashing(), time), &mut visit)?;
+            piece.visit(&mut visit)?;
             match took {
                 Took::Piece => {}
                 Took::Last => return Ok(()),
@@ -311,9 +297,8 @@ mod tests {
 
     /// What a snapshot sees that is taken while `between` happens after each piece.
     fn seen_at_cut(life: &mut Life, mut between: impl FnMut(&mut Life)) -> Option<State> {
-        let time = life.time;
         let mut shards = life.store.write_set(ShardSet::ALL);
-        shards.begin_cut(life.seq + 1, time);
+        shards.begin_cut(life.time);
         drop(shards);
         let (mut seen, mut flushed): (_, Option<Box<Shard>>) = (State::new(), None);
         let mut at = 0;
@@ -328,8 +313,7 @@ mod tests {
                 assert_eq!(twice, None, "{key} is seen twice");
                 Ok::<_, std::convert::Infallible>(())
             };
-            let hashing = life.store.hashing().clone();
-            let Ok(()) = piece.visit((&hashing, time), &mut visit);
+            let Ok(()) = piece.visit(&mut visit);
             match took {
                 Took::Piece => {}
                 Took::Last => (at, flushed) = (at + 1, None),

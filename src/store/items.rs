@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
-use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
+use super::pre_images::PreImages;
 use super::shard::Away;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
@@ -105,24 +105,7 @@ pub(super) struct Items<V> {
     /// What is not in memory.
     away: Away,
     /// What a snapshot in the making still needs.
-    cut: Option<Box<Cut<V>>>,
-}
-
-/// The items as they were at the cut of a snapshot, as far as that is not in the table.
-struct Cut<V> {
-    /// The sequence number of the cut: an item with this cas unique or a later one has changed.
-    seq: u64,
-    /// Those that have changed since.
-    before: Items<V>,
-    /// The buckets before this one have been taken.
-    next: usize,
-}
-
-impl<V: Stored> Cut<V> {
-    /// True if the item, which is in the table, is not what it was at the cut.
-    fn knows(&self, hash: u64, item: &Item<V>) -> bool {
-        item.cas >= self.seq || !self.before.slots.is_empty() && self.before.has(hash, item)
-    }
+    cut: Option<Box<PreImages<Item<V>>>>,
 }
 
 impl<V: Stored> Items<V> {
@@ -137,7 +120,7 @@ impl<V: Stored> Items<V> {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.cut.as_ref().map_or(0, |cut| cut.before.bytes())
+        self.bytes + self.cut.as_ref().map_or(0, |cut| cut.bytes())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -177,16 +160,17 @@ impl<V: Stored> Items<V> {
             flags,
             id,
         };
-        self.keep(hashing, hash, key);
-        self.keep_if_full(hashing);
+        self.keep(hash, key);
+        self.keep_if_full();
         self.count(&item, true);
-        let replaced = match self
-            .slots
-            .entry(hash, |item| item.is(key), |item| item.hash(hashing))
-        {
+        let rehash = |item: &Item<V>| item.hash(hashing);
+        let replaced = match self.slots.entry(hash, |item| item.is(key), rehash) {
             Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), item)),
             Slot::Vacant(slot) => {
-                slot.insert(item);
+                let bucket = slot.insert(item).bucket_index();
+                if let Some(cut) = &mut self.cut {
+                    cut.settle(bucket);
+                }
                 None
             }
         };
@@ -212,12 +196,11 @@ impl<V: Stored> Items<V> {
     /// is none.
     pub(super) fn edit(
         &mut self,
-        hashing: &Hashing,
         (hash, key): (u64, Key<'_>),
         (now, cas): (Time, u64),
         edit: impl FnOnce(&mut V),
     ) -> bool {
-        self.keep(hashing, hash, key);
+        self.keep(hash, key);
         let found = self.slots.find_mut(hash, |item| item.is(key));
         let Some(item) = found.filter(|item| !item.expires.is_past(now)) else {
             return false;
@@ -253,13 +236,8 @@ impl<V: Stored> Items<V> {
     }
 
     /// Sets the expiry; true if the entry is there.
-    pub(super) fn expire(
-        &mut self,
-        hashing: &Hashing,
-        (hash, key): (u64, Key<'_>),
-        expires: Expiry,
-    ) -> bool {
-        self.keep(hashing, hash, key);
+    pub(super) fn expire(&mut self, (hash, key): (u64, Key<'_>), expires: Expiry) -> bool {
+        self.keep(hash, key);
         let Some(item) = self.slots.find_mut(hash, |item| item.is(key)) else {
             return false;
         };
@@ -269,8 +247,8 @@ impl<V: Stored> Items<V> {
         true
     }
 
-    pub(super) fn remove(&mut self, hashing: &Hashing, hash: u64, key: Key<'_>) -> bool {
-        self.keep(hashing, hash, key);
+    pub(super) fn remove(&mut self, hash: u64, key: Key<'_>) -> bool {
+        self.keep(hash, key);
         let Ok(slot) = self.slots.find_entry(hash, |item| item.is(key)) else {
             return false;
         };
@@ -329,13 +307,9 @@ impl<V: Stored> Item<V> {
 
 /// What a snapshot takes while the items change; see [`super::cut`].
 impl<V: Stored> Items<V> {
-    /// From now on the table knows what it held at this moment, before record `seq`.
-    pub(super) fn begin_cut(&mut self, seq: u64) {
-        self.cut = Some(Box::new(Cut {
-            seq,
-            before: Self::new(),
-            next: 0,
-        }));
+    /// From now on the table knows what it held at this moment.
+    pub(super) fn begin_cut(&mut self) {
+        self.cut = Some(Box::new(PreImages::new(self.slots.num_buckets())));
     }
 
     pub(super) fn has_cut(&self) -> bool {
@@ -346,80 +320,52 @@ impl<V: Stored> Items<V> {
         self.cut = None;
     }
 
-    fn has(&self, hash: u64, other: &Item<V>) -> bool {
-        let name = other.value.name();
-        let same = |item: &Item<V>| item.id == other.id && item.value.name() == name;
-        self.slots.find(hash, same).is_some()
-    }
-
     /// Keeps the item aside as it is, if a snapshot still needs it: called before each change.
     #[inline]
-    fn keep(&mut self, hashing: &Hashing, hash: u64, key: Key<'_>) {
-        let Some(cut) = &mut self.cut else {
-            return;
-        };
-        if let Some(at) = self.slots.find_bucket_index(hash, |item| item.is(key))
-            && at >= cut.next
-            && let Some(item) = self.slots.get_bucket(at)
+    fn keep(&mut self, hash: u64, key: Key<'_>) {
+        if let Some(cut) = &mut self.cut
+            && let Some(bucket) = self.slots.find_bucket_index(hash, |item| item.is(key))
+            && cut.settle(bucket)
         {
-            cut.keep(hashing, hash, item);
+            cut.keep(self.slots.get_bucket(bucket).cloned());
         }
     }
 
     /// Called before an insertion, which may move every item to another bucket.
     #[inline]
-    fn keep_if_full(&mut self, hashing: &Hashing) {
-        let Some(cut) = &mut self.cut else {
-            return;
-        };
+    fn keep_if_full(&mut self) {
         if self.slots.len() < self.slots.capacity() {
             return;
         }
-        for at in cut.next..self.slots.num_buckets() {
-            if let Some(item) = self.slots.get_bucket(at) {
-                cut.keep(hashing, item.hash(hashing), item);
-            }
+        let Some(cut) = &mut self.cut else {
+            return;
+        };
+        for bucket in cut.settle_all() {
+            cut.keep(self.slots.get_bucket(bucket).cloned());
         }
-        cut.next = usize::MAX;
     }
 
-    /// Calls `take` with the next items of the cut that are alive at `now`; true if there are
-    /// more of them here.
-    pub(super) fn take_piece(
-        &mut self,
-        hashing: &Hashing,
-        now: Time,
-        mut take: impl FnMut(u32, View<'_>),
-    ) -> bool {
+    /// Calls `take` with the next items of the cut that are alive at `now`; true if there may be
+    /// more of them here. The cut ends with the last one.
+    pub(super) fn take_piece(&mut self, now: Time, mut take: impl FnMut(u32, View<'_>)) -> bool {
         let Some(cut) = &mut self.cut else {
             return false;
         };
-        let all = self.slots.num_buckets();
-        let end = cut.next.saturating_add(PIECE_BUCKETS).min(all);
-        for at in cut.next.min(end)..end {
-            if let Some(item) = self.slots.get_bucket(at)
-                && !item.expires.is_past(now)
-                && !cut.knows(item.hash(hashing), item)
-            {
+        let take = |item: &Item<V>| {
+            if !item.expires.is_past(now) {
                 take(item.id, item.view());
             }
+        };
+        if let Some(buckets) = cut.next_piece() {
+            let items = buckets
+                .into_iter()
+                .filter_map(|at| self.slots.get_bucket(at));
+            items.for_each(take);
+        } else if let Some(kept) = cut.next_kept() {
+            kept.iter().for_each(take);
+        } else {
+            self.cut = None;
         }
-        cut.next = cut.next.max(end);
-        end < all
-    }
-
-    /// Ends the cut and hands over what was kept aside.
-    pub(super) fn end_cut(&mut self) -> Option<Self> {
-        self.cut.take().map(|cut| cut.before)
-    }
-}
-
-impl<V: Stored> Cut<V> {
-    fn keep(&mut self, hashing: &Hashing, hash: u64, item: &Item<V>) {
-        if !self.knows(hash, item) {
-            self.before.count(item, true);
-            let rehash = |item: &Item<V>| item.hash(hashing);
-            self.before.slots.insert_unique(hash, item.clone(), rehash);
-        }
+        self.cut.is_some()
     }
 }

@@ -10,6 +10,7 @@ pub mod cut;
 pub mod hashing;
 mod items;
 pub mod locks;
+mod pre_images;
 pub mod shard;
 mod table;
 

@@ -293,7 +293,7 @@ impl Shard {
 
     fn remove(&mut self, hash: u64, key: Key<'_>) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => found(self.named.remove(&self.hashing, hash, key)),
+            Key::Named(_) => found(self.named.remove(hash, key)),
             Key::Typed(typed) => {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
                 table.remove(hashing, (hash, typed))
@@ -303,7 +303,7 @@ impl Shard {
 
     fn expire(&mut self, hash: u64, key: Key<'_>, expires: Expiry) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => found(self.named.expire(&self.hashing, (hash, key), expires)),
+            Key::Named(_) => found(self.named.expire((hash, key), expires)),
             Key::Typed(typed) => {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
                 table.expire(hashing, (hash, typed), expires)
@@ -315,7 +315,7 @@ impl Shard {
         match key {
             Key::Named(_) => {
                 let when = (stamp.time, stamp.seq);
-                found(self.named.edit(&self.hashing, (hash, key), when, |blob| {
+                found(self.named.edit((hash, key), when, |blob| {
                     *blob = blob.with_value(&data::number_in_place(number, blob.len()));
                 }))
             }
@@ -334,13 +334,10 @@ impl Shard {
         stamp: Stamp,
     ) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => {
-                let (named, hashing) = (&mut self.named, &self.hashing);
-                extend(named, hashing, (hash, key), addition, stamp)
-            }
+            Key::Named(_) => extend(&mut self.named, (hash, key), addition, stamp),
             Key::Typed(typed) => {
-                let (table, hashing) = self.table_mut(typed.prefix)?;
-                table.extend(hashing, (hash, typed), addition, stamp)
+                let (table, _) = self.table_mut(typed.prefix)?;
+                table.extend((hash, typed), addition, stamp)
             }
         }
     }
@@ -393,12 +390,12 @@ impl Shard {
         self.last_seq = seq;
     }
 
-    /// From now on the shard knows what it held at `time`, before record `seq`.
-    pub(super) fn begin_cut(&mut self, seq: u64, time: Time) {
+    /// From now on the shard knows what it held at `time`.
+    pub(super) fn begin_cut(&mut self, time: Time) {
         for table in &mut self.tables {
-            table.begin_cut(seq);
+            table.begin_cut();
         }
-        self.named.begin_cut(seq);
+        self.named.begin_cut();
         self.cut = Some(ShardCut::Live(Progress { table: 0, time }));
     }
 
@@ -423,9 +420,6 @@ impl Shard {
         let prefix = row.prefix;
         let take = |id, view: View<'_>| piece.take(Some(TypedKey { prefix, id }), view);
         let more = table.take_piece(&self.hashing, time, take);
-        if !more {
-            piece.before = table.end_cut().map(|before| (Some(prefix), before));
-        }
         let table = if more { at } else { at + 1 };
         self.cut = Some(ShardCut::Live(Progress { table, time }));
         Took::Piece
@@ -433,13 +427,11 @@ impl Shard {
 
     fn take_named_piece(&mut self, piece: &mut Piece, (table, time): (usize, Time)) -> Took {
         let take = |_, view: View<'_>| piece.take(None, view);
-        if self.named.take_piece(&self.hashing, time, take) {
-            self.cut = Some(ShardCut::Live(Progress { table, time }));
-            return Took::Piece;
+        if !self.named.take_piece(time, take) {
+            return Took::Last;
         }
-        let before = self.named.end_cut();
-        piece.before = before.map(|before| (None, Table::Data(before)));
-        Took::Last
+        self.cut = Some(ShardCut::Live(Progress { table, time }));
+        Took::Piece
     }
 
     /// Calls `visit` with every entry that is alive at `now`, until it fails.

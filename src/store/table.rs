@@ -141,8 +141,8 @@ impl Table {
         found(match self {
             Self::Counter(table) => table.remove(hashing, hash, key.id),
             Self::Counter64(table) => table.remove(hashing, hash, key.id),
-            Self::Index(table) => table.remove(hashing, hash, Key::Typed(key)),
-            Self::Data(table) => table.remove(hashing, hash, Key::Typed(key)),
+            Self::Index(table) => table.remove(hash, Key::Typed(key)),
+            Self::Data(table) => table.remove(hash, Key::Typed(key)),
         })
     }
 
@@ -155,8 +155,8 @@ impl Table {
         found(match self {
             Self::Counter(table) => table.expire(hashing, hash, key.id, expires),
             Self::Counter64(table) => table.expire(hashing, hash, key.id, expires),
-            Self::Index(table) => table.expire(hashing, (hash, Key::Typed(key)), expires),
-            Self::Data(table) => table.expire(hashing, (hash, Key::Typed(key)), expires),
+            Self::Index(table) => table.expire((hash, Key::Typed(key)), expires),
+            Self::Data(table) => table.expire((hash, Key::Typed(key)), expires),
         })
     }
 
@@ -193,13 +193,12 @@ impl Table {
 
     pub(super) fn extend(
         &mut self,
-        hashing: &Hashing,
         (hash, key): (u64, TypedKey),
         addition: (Side, &[u8]),
         stamp: Stamp,
     ) -> Result<(), Unfit> {
         match self {
-            Self::Data(table) => extend(table, hashing, (hash, Key::Typed(key)), addition, stamp),
+            Self::Data(table) => extend(table, (hash, Key::Typed(key)), addition, stamp),
             Self::Counter(_) | Self::Counter64(_) | Self::Index(_) => Err(Unfit::Misplaced),
         }
     }
@@ -220,13 +219,11 @@ impl Table {
             table.put(hashing, place, index, (flags, expires, stamp.seq));
             return Ok(());
         }
-        found(
-            table.edit(hashing, place, (stamp.time, stamp.seq), |index| {
-                let index = Arc::make_mut(index);
-                index.insert(added);
-                index.remove(removed.iter().copied());
-            }),
-        )
+        found(table.edit(place, (stamp.time, stamp.seq), |index| {
+            let index = Arc::make_mut(index);
+            index.insert(added);
+            index.remove(removed.iter().copied());
+        }))
     }
 
     /// Drops what has expired.
@@ -242,13 +239,13 @@ impl Table {
         }
     }
 
-    /// From now on the table knows what it held at this moment, before record `seq`.
-    pub(super) fn begin_cut(&mut self, seq: u64) {
+    /// From now on the table knows what it held at this moment.
+    pub(super) fn begin_cut(&mut self) {
         match self {
             Self::Counter(table) => table.begin_cut(),
             Self::Counter64(table) => table.begin_cut(),
-            Self::Index(table) => table.begin_cut(seq),
-            Self::Data(table) => table.begin_cut(seq),
+            Self::Index(table) => table.begin_cut(),
+            Self::Data(table) => table.begin_cut(),
         }
     }
 
@@ -261,8 +258,8 @@ impl Table {
         }
     }
 
-    /// Calls `take` with the next entries of the cut that are alive at `now`; true if there are
-    /// more of them here.
+    /// Calls `take` with the next entries of the cut that are alive at `now`; true if there may
+    /// be more of them here. The cut ends with the last one.
     pub(super) fn take_piece(
         &mut self,
         hashing: &Hashing,
@@ -272,18 +269,8 @@ impl Table {
         match self {
             Self::Counter(table) => table.take_piece(hashing, now, take),
             Self::Counter64(table) => table.take_piece(hashing, now, take),
-            Self::Index(table) => table.take_piece(hashing, now, take),
-            Self::Data(table) => table.take_piece(hashing, now, take),
-        }
-    }
-
-    /// Ends the cut and hands over what was kept aside.
-    pub(super) fn end_cut(&mut self) -> Option<Self> {
-        match self {
-            Self::Counter(table) => table.end_cut().map(Self::Counter),
-            Self::Counter64(table) => table.end_cut().map(Self::Counter64),
-            Self::Index(table) => table.end_cut().map(Self::Index),
-            Self::Data(table) => table.end_cut().map(Self::Data),
+            Self::Index(table) => table.take_piece(now, take),
+            Self::Data(table) => table.take_piece(now, take),
         }
     }
 
@@ -335,13 +322,12 @@ fn visit_counters<N: Number, E>(
 /// Adds bytes to a value that is alive.
 pub(super) fn extend(
     table: &mut Items<Blob>,
-    hashing: &Hashing,
     place: (u64, Key<'_>),
     (side, bytes): (Side, &[u8]),
     stamp: Stamp,
 ) -> Result<(), Unfit> {
     let mut is_away = false;
-    found(table.edit(hashing, place, (stamp.time, stamp.seq), |blob| {
+    found(table.edit(place, (stamp.time, stamp.seq), |blob| {
         let extended = match side {
             Side::Front => blob.extended(bytes, &[]),
             Side::Back => blob.extended(&[], bytes),

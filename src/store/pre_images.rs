@@ -1,0 +1,91 @@
+//! What one table held at the cut of a snapshot and has changed since, kept aside until the
+//! snapshot takes it; see [`super::cut`].
+//!
+//! Invariant: an entry of the cut is either in its bucket, which is owed, or in the list of what
+//! was kept. A bucket is owed until it has been taken, kept aside, or given to another entry: one
+//! bit a bucket says so. The list is made of chunks that never move: all tables fill alike, and if
+//! each had to be copied whenever it doubles, one fan-out would pay for all of them at once.
+
+use std::ops::Range;
+
+use super::cut::PIECE_BUCKETS;
+
+/// Entries of a list that are allocated together.
+const CHUNK_ENTRIES: usize = 128;
+
+/// The entries kept aside of a table whose entries at the cut are made of `T`s.
+pub(super) struct PreImages<T> {
+    /// The buckets that may be owed still.
+    left: Range<usize>,
+    /// A set bit: the bucket is not.
+    settled: Vec<u64>,
+    chunks: Vec<Vec<T>>,
+}
+
+impl<T> PreImages<T> {
+    /// All of a table's buckets are owed.
+    pub(super) fn new(buckets: usize) -> Self {
+        Self {
+            left: 0..buckets,
+            settled: vec![0; buckets.div_ceil(64)],
+            chunks: Vec::new(),
+        }
+    }
+
+    /// What this takes, in bytes; but for what values have on the heap, which may be shared.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.settled.as_slice()) + self.chunks.len() * CHUNK_ENTRIES * size_of::<T>()
+    }
+
+    /// Settles a bucket, whose entry is about to change or to come; true if it was owed.
+    pub(super) fn settle(&mut self, bucket: usize) -> bool {
+        let Some(word) = self.settled.get_mut(bucket / 64) else {
+            return false;
+        };
+        let bit = 1 << (bucket % 64);
+        let owed = self.left.contains(&bucket) && *word & bit == 0;
+        *word |= bit;
+        owed
+    }
+
+    /// Keeps aside what is in a bucket that was owed, if anything.
+    pub(super) fn keep(&mut self, entry: Option<T>) {
+        let Some(entry) = entry else {
+            return;
+        };
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK_ENTRIES => chunk.push(entry),
+            Some(_) | None => {
+                let mut chunk = Vec::with_capacity(CHUNK_ENTRIES);
+                chunk.push(entry);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    /// The buckets that are still owed, which the caller takes or keeps aside.
+    pub(super) fn settle_all(&mut self) -> Vec<usize> {
+        self.settle_first(usize::MAX)
+    }
+
+    /// The next of the buckets that are still owed, which the caller takes; `None` once all were.
+    pub(super) fn next_piece(&mut self) -> Option<Vec<usize>> {
+        (!self.left.is_empty()).then(|| self.settle_first(PIECE_BUCKETS))
+    }
+
+    fn settle_first(&mut self, count: usize) -> Vec<usize> {
+        let Range { start, end } = self.left;
+        let middle = start.saturating_add(count).min(end);
+        self.left = middle..end;
+        let is_owed = |bucket: &usize| {
+            let word = self.settled.get(bucket / 64);
+            word.is_some_and(|word| word >> (bucket % 64) & 1 == 0)
+        };
+        (start..middle).filter(is_owed).collect()
+    }
+
+    /// Hands over some of the entries that were kept; `None` once all were.
+    pub(super) fn next_kept(&mut self) -> Option<Vec<T>> {
+        self.chunks.pop()
+    }
+}
