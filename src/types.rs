@@ -59,6 +59,61 @@ impl Kind {
     }
 }
 
+/// What becomes of an entry when memory is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It stays: what finds no room is refused.
+    #[default]
+    Reject,
+    /// It goes if it is among those least likely to be wanted again.
+    Evict,
+}
+
+impl WhenFull {
+    /// Every name, as in the configuration.
+    pub const NAMES: &'static [&'static str] = &["reject", "evict"];
+
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Evict => "evict",
+        }
+    }
+
+    /// The one of that name, exactly as written.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "reject" => Some(Self::Reject),
+            "evict" => Some(Self::Evict),
+            _ => None,
+        }
+    }
+}
+
+/// How long the entries of a type, or the named keys, are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// They are in the journal and survive a restart; otherwise they are in memory only.
+    pub durable: bool,
+    /// What becomes of them when memory is full.
+    pub when_full: WhenFull,
+}
+
+impl Keep {
+    /// For good: what a type is if it says nothing else.
+    pub const ALWAYS: Self = Self {
+        durable: true,
+        when_full: WhenFull::Reject,
+    };
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self::ALWAYS
+    }
+}
+
 /// One declared type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeDef {
@@ -70,6 +125,8 @@ pub struct TypeDef {
     pub target: Option<u16>,
     /// For DATA: the longest value, in bytes, that memory keeps for certain; `None` keeps all.
     pub keep_in_memory: Option<u32>,
+    /// How long its entries are kept.
+    pub keep: Keep,
 }
 
 impl TypeDef {
@@ -80,6 +137,7 @@ impl TypeDef {
             kind,
             target: None,
             keep_in_memory: None,
+            keep: Keep::ALWAYS,
         }
     }
 }
@@ -102,6 +160,23 @@ pub enum TypeError {
     /// A `keep_in_memory` on a type that is not DATA.
     #[error("type {0} is not DATA: only DATA takes keep_in_memory, remove it here")]
     KeepWithoutData(u16),
+    /// A `keep_in_memory` on a type whose values are in no file.
+    #[error(
+        "type {0} is not durable: its values are in no file to be read from, so remove \
+             keep_in_memory"
+    )]
+    KeepWithoutFiles(u16),
+    /// A volatile INDEX whose fan-out would step durable counters.
+    #[error(
+        "type {prefix} is not durable, but its target {target} is: a fan-out that is not \
+             journalled can step only counters of a type with durable = false"
+    )]
+    TargetDurable {
+        /// The INDEX type.
+        prefix: u16,
+        /// What it names.
+        target: u16,
+    },
     /// A `target` that is not a counter type.
     #[error("target {target} of type {prefix} is not a COUNTER or COUNTER64 type")]
     TargetNotCounter {
@@ -116,6 +191,8 @@ pub enum TypeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TypeTable {
     rows: Vec<TypeDef>,
+    /// How long named keys are kept.
+    named: Keep,
     /// For each prefix up to the largest declared one: its row and one, or 0.
     row_of: Vec<u16>,
 }
@@ -159,20 +236,52 @@ impl TypeTable {
             if row.kind != Kind::Data && row.keep_in_memory.is_some() {
                 return Err(TypeError::KeepWithoutData(row.prefix));
             }
+            if !row.keep.durable && row.keep_in_memory.is_some() {
+                return Err(TypeError::KeepWithoutFiles(row.prefix));
+            }
             rows.push(row);
         }
         let table = Self::from_rows(rows);
         for row in &table.rows {
-            if let Some(target) = row.target
-                && !table.get(target).is_some_and(|row| row.kind.is_counter())
-            {
-                return Err(TypeError::TargetNotCounter {
-                    prefix: row.prefix,
-                    target,
-                });
+            if let Some(target) = row.target {
+                table.check_target(row, target)?;
             }
         }
         Ok(table)
+    }
+
+    fn check_target(&self, index: &TypeDef, target: u16) -> Result<(), TypeError> {
+        let prefix = index.prefix;
+        let counter = self.get(target).filter(|row| row.kind.is_counter());
+        let counter = counter.ok_or(TypeError::TargetNotCounter { prefix, target })?;
+        if counter.keep.durable && !index.keep.durable {
+            return Err(TypeError::TargetDurable { prefix, target });
+        }
+        Ok(())
+    }
+
+    /// The same types, and how long named keys are kept.
+    #[must_use]
+    pub fn with_named(self, named: Keep) -> Self {
+        Self { named, ..self }
+    }
+
+    /// How long named keys are kept.
+    pub fn named(&self) -> Keep {
+        self.named
+    }
+
+    /// How long an entry is kept.
+    pub fn keep(&self, key: Key<'_>) -> Keep {
+        match key {
+            Key::Named(_) => self.named,
+            Key::Typed(key) => self.get(key.prefix).map_or(Keep::ALWAYS, |row| row.keep),
+        }
+    }
+
+    /// True if the entries of that type are in the journal.
+    pub fn is_durable(&self, prefix: u16) -> bool {
+        self.get(prefix).is_none_or(|row| row.keep.durable)
     }
 
     fn from_rows(mut rows: Vec<TypeDef>) -> Self {
@@ -184,7 +293,11 @@ impl TypeTable {
                 *cell = number;
             }
         }
-        Self { rows, row_of }
+        Self {
+            rows,
+            named: Keep::ALWAYS,
+            row_of,
+        }
     }
 
     /// The rows, ascending by prefix.
@@ -193,7 +306,7 @@ impl TypeTable {
     }
 
     /// The rows that an operator declared, without the built-in ones: what [`Self::new`] takes.
-    pub fn declared(&self) -> impl Iterator<Item = TypeDef> {
+    pub fn declared(&self) -> impl Iterator<Item = TypeDef> + Clone {
         self.rows
             .iter()
             .copied()

@@ -225,7 +225,8 @@ fn write_choice(out: &mut fmt::Formatter<'_>, names: &[&str]) -> fmt::Result {
     Ok(())
 }
 
-fn read_flag(value: &DeValue<'_>) -> Result<bool, Misfit> {
+/// 0, 1, false or true.
+pub(super) fn read_flag(value: &DeValue<'_>) -> Result<bool, Misfit> {
     if let Some(flag) = value.as_bool() {
         return Ok(flag);
     }

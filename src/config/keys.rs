@@ -7,6 +7,7 @@
 
 use super::{Form, Fsync, LogLevel, TermFrom};
 use crate::limits;
+use crate::types::WhenFull;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -209,6 +210,37 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::OnHup,
         doc: &["Keys that are not number.number: served as memcached does, or refused."],
+    },
+    KeyRow {
+        key: "server.named_keys_durable",
+        default: "true",
+        form: Form::Flag {
+            set: |config, durable| config.keep_named(|keep| keep.durable = durable),
+            get: |config| config.types.named().durable,
+        },
+        applies: Applies::OnHup,
+        doc: &[
+            "Named keys survive a restart; otherwise they are in memory only, never in a file. Those",
+            "that are there when this becomes false stay until the server stops.",
+        ],
+    },
+    KeyRow {
+        key: "server.named_keys_when_full",
+        default: "\"reject\"",
+        form: Form::Choice {
+            names: WhenFull::NAMES,
+            set: |config, name| {
+                config.keep_named(|keep| {
+                    keep.when_full = WhenFull::from_name(name).unwrap_or(keep.when_full);
+                });
+            },
+            get: |config| config.types.named().when_full.name(),
+        },
+        applies: Applies::OnHup,
+        doc: &[
+            "What becomes of named keys at memory_limit: they stay, or those least likely to be",
+            "wanted again make room.",
+        ],
     },
     KeyRow {
         key: "server.unknown_prefix",

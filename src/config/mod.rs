@@ -21,7 +21,7 @@ pub use listen::ListenAddr;
 pub use render::{render_example, render_markdown};
 
 use crate::limits;
-use crate::types::{KeyRules, TypeTable};
+use crate::types::{Keep, KeyRules, TypeTable};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -121,6 +121,12 @@ impl Config {
         parse::parse(text, file)
     }
 
+    fn keep_named(&mut self, change: impl FnOnce(&mut Keep)) {
+        let mut named = self.types.named();
+        change(&mut named);
+        self.types = std::mem::take(&mut self.types).with_named(named);
+    }
+
     /// What runs after a HUP with the file `new`: its values, but those of this configuration
     /// for keys that take effect at a restart.
     #[must_use]
@@ -139,7 +145,7 @@ impl Config {
             .filter(|row| row.form.show(self) != row.form.show(other))
             .map(|row| (row.key, row.applies))
             .collect();
-        if self.types != other.types {
+        if self.types.rows() != other.types.rows() {
             changed.push(("types", Applies::OnHup));
         }
         changed

@@ -5,19 +5,61 @@
 //! line that is not TOML is left to the syntax error of that line. Used by `Config::parse` only.
 
 use super::error::{ConfigError, Problem, ProblemKind};
-use super::form::{listen_items, nearest, read_bytes, read_number};
+use super::form::{listen_items, nearest, read_bytes, read_flag, read_number};
 use super::keys::{KEYS, KeyRow, SECTIONS};
 use super::{Config, ListenAddr};
 use crate::limits;
-use crate::types::{Kind, TypeDef, TypeError, TypeTable};
+use crate::types::{Kind, TypeDef, TypeError, TypeTable, WhenFull};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A value is quoted in an error up to this many characters.
 const FOUND_CHARS_MAX: usize = 60;
-/// The fields of a row of `[types]` in its long form.
-const TYPE_FIELDS: [&str; 3] = ["kind", "target", "keep_in_memory"];
+/// A field of a row of `[types]` in its long form, beside `kind`.
+struct TypeField {
+    name: &'static str,
+    /// What it takes, as the end of a sentence.
+    takes: &'static str,
+    /// Reads the value into the row; `None` if it does not fit.
+    read: fn(&DeValue<'_>, &mut TypeDef) -> Option<()>,
+}
+
+const TYPE_FIELDS: [TypeField; 4] = [
+    TypeField {
+        name: "target",
+        takes: "the number of a COUNTER or COUNTER64 type as its target",
+        read: |value, row| {
+            let target = read_number(value).ok()?;
+            row.target = Some(u16::try_from(target).ok()?);
+            Some(())
+        },
+    },
+    TypeField {
+        name: "keep_in_memory",
+        takes: "bytes from 0 to 64m, such as \"1k\", as its keep_in_memory",
+        read: |value, row| {
+            row.keep_in_memory = Some(keep_in_memory(value)?);
+            Some(())
+        },
+    },
+    TypeField {
+        name: "durable",
+        takes: "true or false as its durable",
+        read: |value, row| {
+            row.keep.durable = read_flag(value).ok()?;
+            Some(())
+        },
+    },
+    TypeField {
+        name: "when_full",
+        takes: "\"reject\" or \"evict\" as its when_full",
+        read: |value, row| {
+            row.keep.when_full = value.as_str().and_then(WhenFull::from_name)?;
+            Some(())
+        },
+    },
+];
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -178,7 +220,9 @@ impl Walk<'_> {
         loop {
             let error = match TypeTable::new(rows.iter().map(|(row, _)| *row)) {
                 Ok(types) => {
-                    self.config.types = types;
+                    // `[server]` says this, before or after `[types]`.
+                    let named = self.config.types.named();
+                    self.config.types = types.with_named(named);
                     return;
                 }
                 Err(error) => error,
@@ -188,10 +232,10 @@ impl Walk<'_> {
                 TypeError::BuiltIn(prefix)
                 | TypeError::Duplicate(prefix)
                 | TypeError::TargetWithoutIndex(prefix)
-                | TypeError::KeepWithoutData(prefix) => (prefix, false),
-                TypeError::TargetNotCounter { prefix, target } => {
-                    (prefix, faulty.contains(&target))
-                }
+                | TypeError::KeepWithoutData(prefix)
+                | TypeError::KeepWithoutFiles(prefix) => (prefix, false),
+                TypeError::TargetNotCounter { prefix, target }
+                | TypeError::TargetDurable { prefix, target } => (prefix, faulty.contains(&target)),
             };
             let Some(at) = rows.iter().position(|(row, _)| row.prefix == prefix) else {
                 return self.report(0..0, error.into());
@@ -213,34 +257,24 @@ impl Walk<'_> {
         let mut row = TypeDef::new(prefix, Kind::Data);
         let mut whole = true;
         for (name, field) in table {
-            match name.get_ref().as_ref() {
-                "kind" => match self.type_kind(prefix, field) {
+            let name_text = name.get_ref().as_ref();
+            if name_text == "kind" {
+                match self.type_kind(prefix, field) {
                     Some(kind) => row.kind = kind,
                     None => whole = false,
-                },
-                "target" => {
-                    let target = read_number(field.get_ref()).ok();
-                    row.target = target.and_then(|number| u16::try_from(number).ok());
-                    if row.target.is_none() {
+                }
+                continue;
+            }
+            match TYPE_FIELDS.iter().find(|known| known.name == name_text) {
+                Some(known) => {
+                    if (known.read)(field.get_ref(), &mut row).is_none() {
                         whole = false;
-                        let takes = "the number of a COUNTER or COUNTER64 type as its target";
-                        self.bad_type(prefix, field.span(), takes, String::new());
+                        self.bad_type(prefix, field.span(), known.takes, String::new());
                     }
                 }
-                "keep_in_memory" => {
-                    row.keep_in_memory = keep_in_memory(field.get_ref());
-                    if row.keep_in_memory.is_none() {
-                        whole = false;
-                        let takes = "bytes from 0 to 64m, such as \"1k\", as its keep_in_memory";
-                        self.bad_type(prefix, field.span(), takes, String::new());
-                    }
-                }
-                other => {
+                None => {
                     whole = false;
-                    let hint = did_you_mean(nearest(other, &TYPE_FIELDS));
-                    let hint = hint.trim_end_matches(';').to_owned();
-                    let takes = "the fields kind, target and keep_in_memory";
-                    self.bad_type(prefix, name.span(), takes, hint);
+                    self.unknown_field(prefix, name_text, name.span());
                 }
             }
         }
@@ -250,6 +284,15 @@ impl Walk<'_> {
             self.bad_type(prefix, value.span(), takes, String::new());
         }
         whole.then_some(row)
+    }
+
+    fn unknown_field(&mut self, prefix: u16, name: &str, span: Range<usize>) {
+        let mut known = vec!["kind"];
+        known.extend(TYPE_FIELDS.iter().map(|field| field.name));
+        let hint = did_you_mean(nearest(name, &known));
+        let hint = hint.trim_end_matches(';').to_owned();
+        let takes = format!("the fields {}", known.join(", "));
+        self.bad_type(prefix, span, &takes, hint);
     }
 
     fn type_kind(&mut self, prefix: u16, value: &Value<'_>) -> Option<Kind> {

@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::record::tag;
+use super::record::{NAMED_PREFIX, tag};
 use crate::clock::{Expiry, Time};
 use crate::codec::{CodecError, Reader};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
-use crate::types::{Kind, TypeDef, TypeError, TypeTable};
+use crate::types::{Keep, Kind, TypeDef, TypeError, TypeTable, WhenFull};
 use crate::value::{Blob, Delta, Entry, Index, Member, Place, Value};
 
 /// Why bytes are not a record.
@@ -277,6 +277,7 @@ fn ids(reader: &mut Reader<'_>, count: usize) -> Result<Vec<u32>, DecodeError> {
 
 fn types(reader: &mut Reader<'_>, version: u32) -> Result<TypeTable, DecodeError> {
     let mut declared = Vec::new();
+    let mut named = Keep::ALWAYS;
     for _ in 0..reader.count()? {
         let prefix = reader.varint_as()?;
         let kind = reader.u8()?;
@@ -289,15 +290,27 @@ fn types(reader: &mut Reader<'_>, version: u32) -> Result<TypeTable, DecodeError
         if version >= 2 {
             options(reader, &mut row)?;
         }
-        declared.push(row);
+        if prefix == NAMED_PREFIX {
+            named = row.keep;
+        } else {
+            declared.push(row);
+        }
     }
-    Ok(TypeTable::new(declared)?)
+    Ok(TypeTable::new(declared)?.with_named(named))
 }
 
 fn options(reader: &mut Reader<'_>, row: &mut TypeDef) -> Result<(), DecodeError> {
     for _ in 0..reader.count()? {
         match reader.u8()? {
             tag::OPTION_KEEP_IN_MEMORY => row.keep_in_memory = Some(reader.varint_as()?),
+            tag::OPTION_DURABLE => row.keep.durable = reader.varint()? != 0,
+            tag::OPTION_WHEN_FULL => {
+                row.keep.when_full = match reader.varint()? {
+                    0 => WhenFull::Reject,
+                    1 => WhenFull::Evict,
+                    _ => return Err(CodecError::Range.into()),
+                }
+            }
             tag => return Err(DecodeError::Unknown("type with the option", tag)),
         }
     }

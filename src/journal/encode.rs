@@ -4,12 +4,12 @@
 //! under the shard locks and the buffer's; what is large is prepared before ([`prepare`]) or
 //! goes in by reference. Used within the journal only.
 
-use super::record::tag;
+use super::record::{NAMED_PREFIX, tag};
 use crate::clock::{Expiry, Time};
 use crate::codec::{put_u8, put_u64, put_varint, put_zigzag};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
-use crate::types::TypeTable;
+use crate::types::{Keep, Kind, TypeDef, TypeTable, WhenFull};
 use crate::value::{Blob, Entry, Member, Value};
 
 /// Values of at least this size go in by reference, other bytes as a piece of their own.
@@ -396,15 +396,39 @@ fn put_ids(out: &mut Vec<u8>, ids: &[u32]) {
 }
 
 fn put_types(out: &mut Vec<u8>, types: &TypeTable) {
-    put_varint(out, types.declared().count() as u64);
-    for row in types.declared() {
+    let named = TypeDef {
+        keep: types.named(),
+        ..TypeDef::new(NAMED_PREFIX, Kind::Data)
+    };
+    let named = (named.keep != Keep::ALWAYS).then_some(named);
+    let rows = named.into_iter().chain(types.declared());
+    put_varint(out, rows.clone().count() as u64);
+    for row in rows {
         put_varint(out, u64::from(row.prefix));
         put_u8(out, row.kind.tag());
         put_varint(out, u64::from(row.target.unwrap_or(0)));
-        put_varint(out, u64::from(row.keep_in_memory.is_some()));
-        if let Some(bytes) = row.keep_in_memory {
-            put_u8(out, tag::OPTION_KEEP_IN_MEMORY);
-            put_varint(out, u64::from(bytes));
-        }
+        put_options(out, &row);
+    }
+}
+
+/// The options that a type has, each by its tag and a number.
+fn put_options(out: &mut Vec<u8>, row: &TypeDef) {
+    let Keep { durable, when_full } = row.keep;
+    let evicts = when_full == WhenFull::Evict;
+    let options = [
+        (
+            tag::OPTION_KEEP_IN_MEMORY,
+            row.keep_in_memory.map(u64::from),
+        ),
+        (tag::OPTION_DURABLE, (!durable).then_some(0)),
+        (tag::OPTION_WHEN_FULL, evicts.then_some(1)),
+    ];
+    let given = options
+        .into_iter()
+        .filter_map(|(tag, number)| Some((tag, number?)));
+    put_varint(out, given.clone().count() as u64);
+    for (tag, number) in given {
+        put_u8(out, tag);
+        put_varint(out, number);
     }
 }

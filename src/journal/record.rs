@@ -68,7 +68,8 @@
 //! members  count varint, u8 1 if attributes follow, of each id its varint difference to the
 //!          one before (modulo 2^32), then of each the attribute varint
 //! ids      count varint, differences as above
-//! option   1: keep_in_memory, bytes
+//! option   1: keep_in_memory, bytes; 2: durable, 0 for no; 3: when_full, 1 for evict. Prefix 0
+//!          (DATA) is the named keys, which are there only if they have options
 //! ```
 
 use crate::clock::Time;
@@ -83,6 +84,9 @@ pub const FILE_HEADER_BYTES: usize = 76;
 pub const BATCH_HEADER_BYTES: usize = 52;
 /// The first bytes of a batch.
 pub const BATCH_MAGIC: [u8; 4] = *b"STBA";
+
+/// The prefix of the named keys in a Types record.
+pub(super) const NAMED_PREFIX: u16 = 0;
 
 /// The tags of records.
 pub(super) mod tag {
@@ -105,6 +109,8 @@ pub(super) mod tag {
     pub(in crate::journal) const VALUE_DATA: u8 = 4;
 
     pub(in crate::journal) const OPTION_KEEP_IN_MEMORY: u8 = 1;
+    pub(in crate::journal) const OPTION_DURABLE: u8 = 2;
+    pub(in crate::journal) const OPTION_WHEN_FULL: u8 = 3;
 }
 
 /// What a file is.
