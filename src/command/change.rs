@@ -99,6 +99,43 @@ impl<'a> Change<'a> {
     }
 }
 
+impl Change<'_> {
+    /// What of it the journal holds: all but the changes of entries that are not durable.
+    pub fn durable_part(&self, types: &TypeTable) -> Option<Cow<'_, Self>> {
+        let durable = match self {
+            Self::Batch(changes) => return durable_batch(self, changes, types),
+            Self::FanOut { target, .. } => types.is_durable(*target),
+            Self::Flush { .. } | Self::Types(_) => true,
+            Self::Put { key, .. }
+            | Self::Remove { key }
+            | Self::Expire { key, .. }
+            | Self::Number { key, .. }
+            | Self::Extend { key, .. } => types.keep(*key).durable,
+            Self::Members { key, .. } => types.is_durable(key.prefix),
+        };
+        durable.then_some(Cow::Borrowed(self))
+    }
+}
+
+fn durable_batch<'c, 'a>(
+    batch: &'c Change<'a>,
+    changes: &'c [Change<'a>],
+    types: &TypeTable,
+) -> Option<Cow<'c, Change<'a>>> {
+    let parts = changes
+        .iter()
+        .filter_map(|change| change.durable_part(types));
+    let mut parts: Vec<_> = parts.collect();
+    if parts.len() == changes.len() {
+        return Some(Cow::Borrowed(batch));
+    }
+    if parts.len() < 2 {
+        return parts.pop();
+    }
+    let parts = parts.into_iter().map(Cow::into_owned).collect();
+    Some(Cow::Owned(Change::Batch(parts)))
+}
+
 /// An end of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

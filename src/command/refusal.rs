@@ -55,6 +55,17 @@ pub enum Refusal {
     /// A target that is not a counter type.
     #[error("target {0} is not a COUNTER or COUNTER64 type")]
     TargetNotCounter(u16),
+    /// A fan-out of an INDEX that is not durable over counters that are.
+    #[error(
+        "{index} is not durable and counters of type {target} are: a fan-out that is not \
+         journalled can step only counters of a type with durable = false"
+    )]
+    TargetDurable {
+        /// The index.
+        index: TypedKey,
+        /// The counter type.
+        target: u16,
+    },
     /// The value, or what it would become, is over `max_value`.
     #[error("object too large for cache")]
     TooLarge,
@@ -130,6 +141,7 @@ impl Refusal {
             | Self::FlushAllOff
             | Self::TermOff
             | Self::TermFromAfar
+            | Self::TargetDurable { .. }
             | Self::TargetNotCounter(_) => Fault::Client,
             Self::TooLarge
             | Self::TooManyMembers { .. }
@@ -152,7 +164,9 @@ impl Refusal {
             Self::WrongKind { .. } => "the command does not apply to the type",
             Self::BadDelta | Self::DeltaOutOfRange => "the delta is not in range",
             Self::NonNumeric => "incr or decr of a value that is no number",
-            Self::NoTarget | Self::TargetNotCounter(_) => "a wrong target type",
+            Self::NoTarget | Self::TargetNotCounter(_) | Self::TargetDurable { .. } => {
+                "a wrong target type"
+            }
             Self::TooLarge | Self::TooManyMembers { .. } => "too large",
             Self::Unreadable { .. } => "a value cannot be read from its file",
             Self::OutOfMemory => "memory_limit is reached",

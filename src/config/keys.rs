@@ -220,8 +220,8 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::OnHup,
         doc: &[
-            "Named keys survive a restart; otherwise they are in memory only, never in a file. Those",
-            "that are there when this becomes false stay until the server stops.",
+            "Named keys survive a restart; otherwise they are in memory only, in no file. What",
+            "is there when this becomes false stays until the server stops.",
         ],
     },
     KeyRow {

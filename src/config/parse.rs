@@ -265,17 +265,15 @@ impl Walk<'_> {
                 }
                 continue;
             }
-            match TYPE_FIELDS.iter().find(|known| known.name == name_text) {
-                Some(known) => {
-                    if (known.read)(field.get_ref(), &mut row).is_none() {
-                        whole = false;
-                        self.bad_type(prefix, field.span(), known.takes, String::new());
-                    }
-                }
-                None => {
-                    whole = false;
-                    self.unknown_field(prefix, name_text, name.span());
-                }
+            let known = TYPE_FIELDS.iter().find(|known| known.name == name_text);
+            let Some(known) = known else {
+                whole = false;
+                self.unknown_field(prefix, name_text, name.span());
+                continue;
+            };
+            if (known.read)(field.get_ref(), &mut row).is_none() {
+                whole = false;
+                self.bad_type(prefix, field.span(), known.takes, String::new());
             }
         }
         if whole && table.get("kind").is_none() {

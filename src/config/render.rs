@@ -18,7 +18,7 @@ const TYPES: &str = "\
 # Kinds: COUNTER (unsigned 32-bit number), COUNTER64 (64-bit), INDEX (set of ids), DATA (bytes).
 # incr on an INDEX increments a counter for each of its ids: of type 2, or of its target.
 # DATA longer than its keep_in_memory may leave memory and is then read from the data files.
-# durable = false keeps entries in memory only: they are gone after a restart, and never in a file.
+# durable = false keeps entries in memory only: they are gone after a restart and in no file.
 # when_full = \"evict\" makes room at memory_limit by removing what is least likely to be wanted.
 # A type that has entries cannot be taken out, nor change its kind but from COUNTER to COUNTER64.
 #3 = \"DATA\"
@@ -64,9 +64,9 @@ pub fn render_markdown() -> String {
     out.push_str(
         "| `types.N` | | `\"KIND\"`, `{ kind = \"INDEX\", target = 4 }` or \
          `{ kind = \"DATA\", keep_in_memory = \"1k\" }` | on HUP | \
-         What the keys `N.ID` hold: COUNTER, COUNTER64, INDEX or DATA. `durable = false` keeps them \
-         in memory only; `when_full = \"evict\"` makes room at `memory_limit` by removing those \
-         least likely to be wanted. |\n",
+         What the keys `N.ID` hold: COUNTER, COUNTER64, INDEX or DATA. `durable = false` keeps \
+         them in memory only; `when_full = \"evict\"` makes room at `memory_limit` by \
+         removing those least likely to be wanted. |\n",
     );
     out
 }

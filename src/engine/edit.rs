@@ -30,11 +30,12 @@ impl Engine {
             let place = turn.place(raw)?;
             let prepared = prepare(place);
             let hash = self.store.hashing().key(place.key);
-            let room = self.reserve(bytes)?;
+            let durable = turn.types.keep(place.key).durable;
+            let room = self.reserve_if(durable, bytes)?;
             let mut shard = self.store.write(hash);
             if !turn.is_current(shard.types()) {
                 drop(shard);
-                self.journal.release(room);
+                self.release(room);
                 *turn = self.turn();
                 continue;
             }
@@ -46,7 +47,7 @@ impl Engine {
             if let Some((key, cas, at)) = away.filter(|_| added.is_some()) {
                 let cold = self.cold(key, cas, at);
                 drop(shard);
-                self.journal.release(room);
+                self.release(room);
                 return Err(Halt::Cold(Box::new(cold)));
             }
             if let Some(added) = added {
@@ -54,7 +55,7 @@ impl Engine {
             }
             let seen = shard.last_seq();
             let apply = |change, stamp| shard.apply(hash, change, stamp);
-            return Ok(self.commit(decided, room, ctx.now, apply, seen)?);
+            return Ok(self.commit(decided, (room, ctx.now), &turn.types, apply, seen)?);
         }
     }
 
@@ -128,11 +129,12 @@ impl Engine {
             for place in &places {
                 set.insert(self.store.hashing().key(place.key));
             }
-            let room = self.reserve(bytes)?;
+            let durable = |place: &Place<'_>| turn.types.keep(place.key).durable;
+            let room = self.reserve_if(places.iter().any(durable), bytes)?;
             let mut shards = self.store.write_set(set);
             if !shards.types().is_some_and(|types| turn.is_current(types)) {
                 drop(shards);
-                self.journal.release(room);
+                self.release(room);
                 *turn = self.turn();
                 continue;
             }
@@ -140,7 +142,7 @@ impl Engine {
             let decided = decide(&places, prepared, &shards, &ctx);
             let seen = shards.last_seq();
             let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-            return self.commit(decided, room, ctx.now, apply, seen);
+            return self.commit(decided, (room, ctx.now), &turn.types, apply, seen);
         }
     }
 
@@ -249,8 +251,9 @@ impl Engine {
             reply: Reply::Ok,
             change: Some(Change::Flush { at }),
         };
+        let types = self.store.types();
         let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-        self.commit(Ok(outcome), room, now, apply, 0)
+        self.commit(Ok(outcome), (Some(room), now), &types, apply, 0)
     }
 }
 

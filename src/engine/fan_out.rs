@@ -6,7 +6,7 @@ use super::{Answer, Engine, Turn, room_bytes};
 use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
 use crate::store::locks::ShardSet;
-use crate::types::{Kind, TypeTable};
+use crate::types::TypeTable;
 use crate::value::{Delta, Index};
 
 /// From how many members on all shards are locked: with 256 shards, most of them would be
@@ -42,7 +42,7 @@ impl Engine {
             } else {
                 self.shards_of(index, &seen)
             };
-            let room = self.reserve(room_bytes(1, 0))?;
+            let room = self.reserve_if(turn.types.is_durable(target), room_bytes(1, 0))?;
             let mut shards = self.store.write_set(set);
             let ctx = self.context(turn);
             let same_types = shards.types().is_some_and(|types| turn.is_current(types));
@@ -50,7 +50,7 @@ impl Engine {
             let same_index = current.is_some_and(|current| Arc::ptr_eq(current, &seen));
             if !same_types || !same_index && !lock_all {
                 drop(shards);
-                self.journal.release(room);
+                self.release(room);
                 if !same_types {
                     *turn = self.turn();
                 }
@@ -67,9 +67,11 @@ impl Engine {
             drop(seen);
             let last_seq = shards.last_seq();
             let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-            let mut answer = self.commit(decided, room, ctx.now, apply, last_seq)?;
+            let mut answer = self.commit(decided, (room, ctx.now), &turn.types, apply, last_seq)?;
             if let Reply::Number(members) = answer.reply {
-                self.journal.add_work(members);
+                if answer.wrote {
+                    self.journal.add_work(members);
+                }
                 answer.fanned_out = Some(members);
             }
             return Ok(answer);
@@ -108,10 +110,14 @@ impl Engine {
 fn step(types: &TypeTable, index: TypedKey, arith: &Arith<'_>) -> Result<(u16, Delta), Refusal> {
     let own = types.get(index.prefix).and_then(|row| row.target);
     let target = arith.target.or(own).unwrap_or(crate::types::COUNTER_PREFIX);
-    match types.get(target).map(|row| row.kind) {
-        Some(kind @ (Kind::Counter | Kind::Counter64)) => Ok((target, arith.step(kind)?)),
-        Some(Kind::Index | Kind::Data) | None => Err(Refusal::TargetNotCounter(target)),
+    let kind = types.get(target).map(|row| row.kind);
+    let kind = kind.filter(|kind| kind.is_counter());
+    let kind = kind.ok_or(Refusal::TargetNotCounter(target))?;
+    // A restart would not find the index that such a record is about.
+    if types.is_durable(target) && !types.is_durable(index.prefix) {
+        return Err(Refusal::TargetDurable { index, target });
     }
+    Ok((target, arith.step(kind)?))
 }
 
 fn decide<'a>(

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::clock::{Clock, Tick, Time};
-use crate::command::{Command, Context, Outcome, Place, Refusal, Reply};
+use crate::command::{Change, Command, Context, Outcome, Place, Refusal, Reply};
 use crate::journal::{self, Journal, Refused, Room};
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
@@ -38,6 +38,8 @@ pub struct Engine {
     /// Counts the changes of the type table and of the settings.
     epoch: AtomicU64,
     memory_full: AtomicBool,
+    /// The number of the last change that was not journalled.
+    unjournalled: AtomicU64,
     hot: cold::Hot,
     /// Bytes of values that may leave memory but were added to: they stay until a snapshot.
     lingering: AtomicU64,
@@ -98,7 +100,7 @@ pub struct Answer {
     pub reply: Reply,
     /// The newest record that the reply shows or acknowledges.
     pub seq: u64,
-    /// The reply acknowledges a write.
+    /// The reply acknowledges a write that is in the journal.
     pub wrote: bool,
     /// Of a fan-out: how many counters it changed.
     pub fanned_out: Option<u64>,
@@ -213,6 +215,17 @@ impl Engine {
         }
     }
 
+    /// Room for a record, if there will be one.
+    fn reserve_if(&self, durable: bool, bytes: u64) -> Result<Option<Room>, Refusal> {
+        durable.then(|| self.reserve(bytes)).transpose()
+    }
+
+    fn release(&self, room: Option<Room>) {
+        if let Some(room) = room {
+            self.journal.release(room);
+        }
+    }
+
     fn reserve(&self, bytes: u64) -> Result<Room, Refusal> {
         self.journal
             .reserve(bytes)
@@ -224,39 +237,61 @@ impl Engine {
             })
     }
 
-    /// Ends a decision, under its locks: journals the change, if there is one, and applies it.
+    /// Ends a decision under `types` and its locks: journals what is durable of the change, if
+    /// there is one, and applies it.
     fn commit<'a>(
         &self,
         decided: Result<Outcome<'a>, Refusal>,
-        room: Room,
-        time: Time,
-        apply: impl FnOnce(crate::command::Change<'a>, Stamp) -> Result<(), Misfit>,
+        (room, time): (Option<Room>, Time),
+        types: &TypeTable,
+        apply: impl FnOnce(Change<'a>, Stamp) -> Result<(), Misfit>,
         seen: u64,
     ) -> Result<Answer, Refusal> {
         let outcome = match decided {
             Ok(outcome) => outcome,
             Err(refusal) => {
-                self.journal.release(room);
+                self.release(room);
                 return Err(refusal);
             }
         };
         let Some(change) = outcome.change else {
-            self.journal.release(room);
+            self.release(room);
             return Ok(Answer::read(outcome.reply, seen));
         };
-        let seq = self.journal.append(time, &change, room);
-        if let Err(misfit) = apply(change, Stamp { seq, time }) {
+        let stamp = self.append(&change, room, (types, time))?;
+        if let Err(misfit) = apply(change, stamp) {
             // The record is in the buffer and the memory has gone another way. The record must
             // not reach the file, or no start would get past it.
             tracing::error!(%misfit, "a decided change does not apply: aborting");
             std::process::abort();
         }
-        Ok(Answer {
-            reply: outcome.reply,
-            seq,
-            wrote: true,
-            fanned_out: None,
-            cold: Vec::new(),
+        let answer = Answer::read(outcome.reply, seen);
+        Ok(if stamp.is_journalled() {
+            Answer {
+                seq: stamp.seq,
+                wrote: true,
+                ..answer
+            }
+        } else {
+            answer
         })
+    }
+
+    /// Puts what is durable of a change into the journal's buffer, and stamps it.
+    fn append(
+        &self,
+        change: &Change<'_>,
+        room: Option<Room>,
+        (types, time): (&TypeTable, Time),
+    ) -> Result<Stamp, Refusal> {
+        let seq = match (change.durable_part(types), room) {
+            (Some(part), Some(room)) => self.journal.append(time, &part, room),
+            (Some(_), None) => return Err(Refusal::Internal("no room for a durable change")),
+            (None, room) => {
+                self.release(room);
+                self.unjournalled.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+        Ok(Stamp { seq, time })
     }
 }

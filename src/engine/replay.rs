@@ -20,6 +20,7 @@ use crate::journal::{
 use crate::key::Key;
 use crate::store::Store;
 use crate::store::locks::{ShardSet, WriteSet};
+use crate::store::shard::UNJOURNALLED_FROM;
 use crate::types::TypeTable;
 use crate::value::{Blob, Content};
 
@@ -194,10 +195,12 @@ impl Engine {
         let (journal, recovered) = opened?;
         // The next start would have it to do again.
         journal.add_work(work);
+        let clock = Clock::starting_after(recovered.newest_time, source);
         let engine = Self {
             store,
             journal,
-            clock: Clock::starting_after(recovered.newest_time, source),
+            unjournalled: AtomicU64::new(first_unjournalled(clock.latest())),
+            clock,
             lingering: AtomicU64::new(0),
             hot: Hot::new(settings.cache_bytes),
             settings: RwLock::new(Arc::new(settings)),
@@ -208,6 +211,12 @@ impl Engine {
         engine.declare_types(types)?;
         Ok((engine, recovered))
     }
+}
+
+/// Where the numbers of changes begin that are not journalled: each start has a million of them
+/// for each millisecond until the next, so that the cas uniques made of them do not come again.
+fn first_unjournalled(start: Time) -> u64 {
+    UNJOURNALLED_FROM + (start.0 << 20 & (UNJOURNALLED_FROM - 1))
 }
 
 /// The state that a start would make of `disk`, by the same reading and the same decisions;

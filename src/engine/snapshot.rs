@@ -53,8 +53,11 @@ impl Engine {
 
     /// About how large a snapshot would be now.
     pub(super) fn snapshot_bytes(&self) -> u64 {
-        let (types, named) = self.store.sizes();
-        let all = types.into_iter().map(|(_, sizes)| sizes).chain([named]);
+        let table = self.store.types();
+        let (mut types, named) = self.store.sizes();
+        types.retain(|(prefix, _)| table.is_durable(*prefix));
+        let named = Some(named).filter(|_| table.named().durable);
+        let all = types.into_iter().map(|(_, sizes)| sizes).chain(named);
         all.map(|sizes| sizes.bytes as u64 + sizes.away.bytes).sum()
     }
 

@@ -8,7 +8,8 @@ use crate::clock::Time;
 use crate::command::{Change, Outcome, Refusal, Reply};
 use crate::limits::SHARDS;
 use crate::store::locks::{ShardSet, WriteSet};
-use crate::types::{Kind, TypeTable};
+use crate::store::shard::Shard;
+use crate::types::{Kind, TypeDef, TypeTable};
 
 /// Why types cannot be declared. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,28 @@ pub enum TypesError {
         /// How many entries it has.
         entries: usize,
     },
+    /// A type with entries that are in no file is declared as durable.
+    #[error(
+        "{what} cannot become durable: the {entries} entries that are there are in no file; delete \
+         them first, or restart the server without them"
+    )]
+    Volatile {
+        /// The type, or the named keys.
+        what: String,
+        /// How many entries there are.
+        entries: usize,
+    },
+    /// A type with values in data files is declared as not durable.
+    #[error(
+        "type {prefix} has {values} values in the data files only and cannot become volatile: \
+         delete them first"
+    )]
+    Away {
+        /// The type.
+        prefix: u16,
+        /// How many values there are.
+        values: usize,
+    },
     /// The journal did not take the new table.
     #[error("the new types cannot be journalled: {0}")]
     Journal(#[from] Refusal),
@@ -70,7 +93,7 @@ impl Engine {
         };
         self.journal.set_types(Arc::new(types.clone()));
         let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
-        self.commit(Ok(outcome), room, now, apply, 0)?;
+        self.commit(Ok(outcome), (Some(room), now), types, apply, 0)?;
         self.epoch.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -101,14 +124,22 @@ pub(super) fn check_types(
     new: &TypeTable,
     now: Time,
 ) -> Result<(), TypesError> {
+    if new.named().durable && !old.named().durable {
+        let count = shards.shards().map(|shard| shard.count(None, now)).sum();
+        no_entries(count, || "the named keys".to_owned())?;
+    }
     for row in old.rows() {
         let (prefix, kind) = (row.prefix, row.kind);
+        check_durable(shards, row, new, now)?;
         let declared = new.get(prefix).map(|row| row.kind);
         let widened = kind == Kind::Counter && declared == Some(Kind::Counter64);
         if declared == Some(kind) || widened {
             continue;
         }
-        let entries = shards.shards().map(|shard| shard.count(prefix, now)).sum();
+        let entries = shards
+            .shards()
+            .map(|shard| shard.count(Some(prefix), now))
+            .sum();
         match declared {
             _ if entries == 0 => {}
             None => {
@@ -129,4 +160,41 @@ pub(super) fn check_types(
         }
     }
     Ok(())
+}
+
+/// Entries cannot come into the journal, nor leave the data files, by another declaration.
+fn check_durable(
+    shards: &WriteSet<'_>,
+    old: &TypeDef,
+    new: &TypeTable,
+    now: Time,
+) -> Result<(), TypesError> {
+    let prefix = old.prefix;
+    let Some(row) = new
+        .get(prefix)
+        .filter(|row| row.keep.durable != old.keep.durable)
+    else {
+        return Ok(());
+    };
+    if row.keep.durable {
+        let count = |shard: &Shard| shard.count(Some(prefix), now);
+        return no_entries(shards.shards().map(count).sum(), || {
+            format!("type {prefix}")
+        });
+    }
+    let away = |shard: &Shard| shard.sizes(Some(prefix)).away.values;
+    match shards.shards().map(away).sum() {
+        0 => Ok(()),
+        values => Err(TypesError::Away { prefix, values }),
+    }
+}
+
+fn no_entries(entries: usize, what: impl FnOnce() -> String) -> Result<(), TypesError> {
+    match entries {
+        0 => Ok(()),
+        entries => Err(TypesError::Volatile {
+            what: what(),
+            entries,
+        }),
+    }
 }

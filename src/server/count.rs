@@ -30,6 +30,7 @@ pub(super) fn count_refusal(tally: &Tally, refusal: &Refusal) {
         | Refusal::NonNumeric
         | Refusal::NoTarget
         | Refusal::TargetNotCounter(_)
+        | Refusal::TargetDurable { .. }
         | Refusal::DiskFull
         | Refusal::StorageFailed
         | Refusal::StorageStalled
@@ -62,7 +63,8 @@ pub(super) fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
         }
         Command::Put(put) => {
             tally.add(Metric::CmdSet, 1);
-            tally.add(Metric::TotalItems, u64::from(answer.wrote));
+            let stored = answer.reply == Reply::Stored;
+            tally.add(Metric::TotalItems, u64::from(stored));
             if matches!(put.mode, Mode::Cas(_)) {
                 tally.add(cas_metric(&answer.reply), 1);
             }

@@ -9,7 +9,7 @@ use super::shared::Shared;
 use crate::config::Config;
 use crate::protocol::memcached::encode::{end, stat, write_line};
 use crate::stats::{Metric, Rates};
-use crate::store::shard::Sizes;
+use crate::store::sizes::Sizes;
 
 /// Writes the answer to `stats <topic>`. False if there is no such topic.
 pub fn stats(shared: &Shared, topic: &[u8], out: &mut Vec<u8>) -> bool {

@@ -7,7 +7,7 @@ use hashbrown::hash_table::Entry as Slot;
 
 use super::hashing::Hashing;
 use super::pre_images::PreImages;
-use super::shard::Away;
+use super::sizes::Away;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};

@@ -189,6 +189,13 @@ impl<'s> WriteSet<'s> {
         self.shard_mut(hash, stamp)?.apply(hash, change, stamp)
     }
 
+    /// Drops all entries that are in no journal, as the end of the process does.
+    pub fn forget_volatile(&mut self) {
+        for shard in &mut self.guards {
+            shard.forget_volatile();
+        }
+    }
+
     /// As [`Shard::reform`], in a locked shard.
     pub fn reform(&mut self, key: TypedKey, cas: u64, form: Blob) -> bool {
         let hash = self.store.hashing().id(key.id);

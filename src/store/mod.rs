@@ -12,6 +12,7 @@ mod items;
 pub mod locks;
 mod pre_images;
 pub mod shard;
+pub mod sizes;
 mod table;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use crate::limits::SHARDS;
 use crate::types::TypeTable;
 use hashing::{Hashing, shard_of};
 use locks::{ReadSet, ShardSet, WriteSet};
-use shard::{Shard, Sizes};
+use shard::Shard;
+use sizes::Sizes;
 
 /// Shards are on cache lines of their own, so that two cores' locks do not share one.
 #[repr(align(128))]

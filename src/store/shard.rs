@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::cut::{Piece, Progress, ShardCut, Took};
 use super::hashing::Hashing;
 use super::items::Items;
+use super::sizes::Sizes;
 use super::table::{Table, Unfit, extend, found};
 use crate::clock::{Expiry, Time};
 use crate::command::change::{Change, Side};
@@ -43,60 +44,27 @@ pub struct Misfit {
 /// A change's place in the one order.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp {
-    /// The record's sequence number.
+    /// The record's sequence number; of a change that is not journalled a number from
+    /// [`UNJOURNALLED_FROM`] on. It becomes the cas unique.
     pub seq: u64,
     /// The time at which it was decided.
     pub time: Time,
 }
 
+/// No journal has so many records: from here on numbers are of changes that it does not hold.
+pub const UNJOURNALLED_FROM: u64 = 1 << 60;
+
 impl Stamp {
+    /// True if a restart finds the change in the journal.
+    pub fn is_journalled(self) -> bool {
+        self.seq < UNJOURNALLED_FROM
+    }
+
     pub(super) fn misfit(self, what: &dyn Display) -> Misfit {
         Misfit {
             seq: self.seq,
             what: what.to_string(),
         }
-    }
-}
-
-/// How much there is of something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// The number of entries, some of which may have expired unnoticed.
-    pub entries: usize,
-    /// What they take in memory, about, in bytes.
-    pub bytes: usize,
-    /// What of them is not in memory.
-    pub away: Away,
-}
-
-/// How much is in data files only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Away {
-    /// The number of values.
-    pub values: usize,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl std::ops::AddAssign for Away {
-    fn add_assign(&mut self, other: Self) {
-        self.values += other.values;
-        self.bytes += other.bytes;
-    }
-}
-
-impl std::ops::SubAssign for Away {
-    fn sub_assign(&mut self, other: Self) {
-        self.values -= other.values;
-        self.bytes -= other.bytes;
-    }
-}
-
-impl std::ops::AddAssign for Sizes {
-    fn add_assign(&mut self, other: Self) {
-        self.entries += other.entries;
-        self.bytes += other.bytes;
-        self.away += other.away;
     }
 }
 
@@ -125,6 +93,12 @@ impl Shard {
     /// The sequence number of the last change in this shard.
     pub fn last_seq(&self) -> u64 {
         self.last_seq
+    }
+
+    fn note(&mut self, stamp: Stamp) {
+        if stamp.is_journalled() {
+            self.last_seq = stamp.seq;
+        }
     }
 
     fn table(&self, prefix: u16) -> Option<&Table> {
@@ -171,8 +145,11 @@ impl Shard {
         }
     }
 
-    /// How many entries of a type are alive at `now`.
-    pub fn count(&self, prefix: u16, now: Time) -> usize {
+    /// How many entries of a type, or with `None` of the named keys, are alive at `now`.
+    pub fn count(&self, prefix: Option<u16>, now: Time) -> usize {
+        let Some(prefix) = prefix else {
+            return self.named.iter(now).count();
+        };
         let mut count = 0;
         let mut visit = |_, _: View<'_>| {
             count += 1;
@@ -209,7 +186,7 @@ impl Shard {
     /// Carries out a change of one entry of this shard. Several shards' changes (a fan-out, a
     /// batch, a flush, new types) are taken apart by [`super::locks::WriteSet::apply`].
     pub fn apply(&mut self, hash: u64, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
-        self.last_seq = stamp.seq;
+        self.note(stamp);
         let (key, fits) = match change {
             Change::Put {
                 key,
@@ -350,7 +327,7 @@ impl Shard {
         delta: Delta,
         stamp: Stamp,
     ) -> Result<(), Misfit> {
-        self.last_seq = stamp.seq;
+        self.note(stamp);
         let fits = self.table_mut(counter.prefix).and_then(|(table, hashing)| {
             table.step(hashing, (hash, counter.id), delta, stamp.time)
         });
@@ -390,12 +367,28 @@ impl Shard {
         self.last_seq = seq;
     }
 
-    /// From now on the shard knows what it held at `time`.
-    pub(super) fn begin_cut(&mut self, time: Time) {
-        for table in &mut self.tables {
-            table.begin_cut();
+    /// Drops the entries that no journal holds: a restart would not find them.
+    pub(super) fn forget_volatile(&mut self) {
+        for (row, table) in self.types.rows().iter().zip(&mut self.tables) {
+            if !row.keep.durable {
+                *table = Table::new(row.kind);
+            }
         }
-        self.named.begin_cut();
+        if !self.types.named().durable {
+            self.named = Items::new();
+        }
+    }
+
+    /// From now on the shard knows what its durable tables held at `time`.
+    pub(super) fn begin_cut(&mut self, time: Time) {
+        for (row, table) in self.types.rows().iter().zip(&mut self.tables) {
+            if row.keep.durable {
+                table.begin_cut();
+            }
+        }
+        if self.types.named().durable {
+            self.named.begin_cut();
+        }
         self.cut = Some(ShardCut::Live(Progress { table: 0, time }));
     }
 

@@ -47,3 +47,4 @@ mod syscalls;
 mod tidy;
 mod tools;
 mod transcript;
+mod volatile;

@@ -194,7 +194,7 @@ fn records_are_these_bytes_for_ever() {
         ),
         (
             Change::Types(some_types()),
-            "0b02030303050005020 000ffff03040001018008",
+            "0b0205 00040002020003010303050005020000 ac0204000202000301 ffff03040001018008",
         ),
         (
             Change::Batch(vec![

@@ -20,7 +20,7 @@ use super::{
 use crate::clock::{Expiry, Time};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
-use crate::types::{Kind, TypeDef, TypeTable};
+use crate::types::{Keep, Kind, TypeDef, TypeTable, WhenFull};
 use crate::value::{Blob, Delta, Entry, Index, Member, Value};
 
 /// The state of these tests: what came, in order, as text. A snapshot of it is its records as
@@ -154,6 +154,10 @@ fn some_put(random: &mut Random) -> Change<'static> {
 }
 
 pub(super) fn some_types() -> Arc<TypeTable> {
+    let keep = Keep {
+        durable: false,
+        when_full: WhenFull::Evict,
+    };
     let rows = [
         TypeDef {
             target: Some(5),
@@ -164,8 +168,12 @@ pub(super) fn some_types() -> Arc<TypeTable> {
             keep_in_memory: Some(1024),
             ..TypeDef::new(65535, Kind::Data)
         },
+        TypeDef {
+            keep,
+            ..TypeDef::new(300, Kind::Data)
+        },
     ];
-    Arc::new(TypeTable::new(rows).unwrap())
+    Arc::new(TypeTable::new(rows).unwrap().with_named(keep))
 }
 
 /// Any change, of every kind in turn as `turn` goes on.

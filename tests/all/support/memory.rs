@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 
+use storage_server::clock::{SimClock, Source};
 use storage_server::config::Config;
 use storage_server::engine::{Engine, OpenError};
 use storage_server::journal::disk::Disk;
@@ -33,12 +34,22 @@ impl MemoryServer {
 
     /// As [`Self::start`], on a disk that may be refused.
     pub(crate) fn open(config: &str, disk: SimDisk) -> Result<Self, OpenError> {
+        Self::open_at(config, disk, Source::default())
+    }
+
+    /// As [`Self::start`], by the test's own clock.
+    pub(crate) fn start_at(config: &str, disk: SimDisk, clock: &SimClock) -> Self {
+        Self::open_at(config, disk, clock.source()).unwrap()
+    }
+
+    fn open_at(config: &str, disk: SimDisk, clock: Source) -> Result<Self, OpenError> {
         let config = Config::parse(config, "config.ini").unwrap();
         let options = Options {
             background: false,
             fsync: Fsync::Never,
             // Memory: there is no need to take much of it ahead.
             allocate_bytes: 16 << 10,
+            clock,
             ..Options::default()
         };
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
