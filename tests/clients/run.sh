@@ -5,68 +5,32 @@
 #   tests/clients/run.sh --memcached [CLIENT]  against memcached: checks the scripts themselves,
 #                                            named keys only
 #
-# Each client is one file beside this one. It gets HOST, PORT, SERVER and TYPED (0 against
-# memcached) in its environment, and prints `ok WHAT` for each thing that worked; it fails if one
-# did not. A client that is not installed is a failure: see tests/install-clients.sh.
+# Each client is one file beside this one. It runs in a directory of its own, gets HOST, PORT, SERVER,
+# LOG (what the server says), BINARY and TYPED (0 against memcached) in its environment, and prints
+# `ok WHAT` for each thing that worked; it fails if one did not. A client that is not installed is a
+# failure: see tests/install-clients.sh. README.md tells which clients these are.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-binary=${1:?usage: run.sh BINARY|--memcached [CLIENT]}
+BINARY=${1:?usage: run.sh BINARY|--memcached [CLIENT]}
+[ "$BINARY" = --memcached ] || BINARY=$(realpath "$BINARY")
+export BINARY
 only=${2:-}
 export HOST=127.0.0.1 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
+fetched=${CARGO_TARGET_DIR:-$here/../../target}/clients
+export PYTHONPATH=$here NODE_PATH=$fetched/node_modules
 work=$(mktemp -d)
-: >"$work/log"
-server=
+. "$here/servers.sh"
 finish() {
-    [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server" 2>/dev/null
+    stop_servers
     rm -rf "$work"
 }
 trap finish EXIT
 
-# The start is awaited by asking, for at most ten seconds.
-await() {
-    local tries=0
-    until "$@"; do
-        tries=$((tries + 1))
-        if [ $tries -gt 200 ] || ! kill -0 "$server" 2>/dev/null; then
-            echo "the server does not answer:" >&2
-            cat "$work/log" >&2
-            exit 1
-        fi
-        sleep 0.05
-    done
-}
-
-start_daemon() {
-    cat >"$work/config.ini" <<EOF
-[server]
-listen = "127.0.0.1:0"
-[data]
-dir = "$work/data"
-[types]
-3 = "DATA"
-4 = "COUNTER"
-6 = "COUNTER64"
-EOF
-    "$binary" -c "$work/config.ini" >"$work/log" 2>&1 &
-    server=$!
-    await grep -q 'listening on 127.0.0.1:[0-9]' "$work/log"
-    PORT=$(sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work/log" | head -1)
-    TYPED=1
-}
-
-start_memcached() {
-    local user=()
-    [ "$(id -u)" = 0 ] && user=(-u root)
-    PORT=$((20000 + RANDOM % 10000))
-    memcached "${user[@]}" -l 127.0.0.1 -p $PORT -U 0 >"$work/log" 2>&1 &
-    server=$!
-    await bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT" 2>/dev/null
-    TYPED=0
-}
-
-if [ "$binary" = --memcached ]; then start_memcached; else start_daemon; fi
-export PORT TYPED SERVER=$HOST:$PORT
+start_server main
+TYPED=1
+[ "$BINARY" = --memcached ] && TYPED=0
+export PORT TYPED SERVER=$HOST:$PORT LOG=$work/main.log
 
 number=0
 failed=0
@@ -74,8 +38,9 @@ failed=0
 client() {
     local name=$1
     shift
-    case $name in *"$only"*) ;; *) return ;; esac
-    (cd "$work" && timeout 120 "$@") >"$work/out" 2>"$work/err"
+    [ -z "$only" ] || [ "$only" = "$name" ] || return
+    mkdir "$work/$name"
+    (cd "$work/$name" && timeout 120 "$@") >"$work/out" 2>"$work/err" </dev/null
     local status=$?
     while read -r word what; do
         [ "$word" = ok ] || continue
@@ -87,19 +52,30 @@ client() {
         echo "not ok $name: status $status"
         sed 's/^/    /' "$work/out" "$work/err" | tail -40
     fi
-    if ! kill -0 "$server" 2>/dev/null; then
+    if ! kill -0 "${servers[0]}" 2>/dev/null; then
         echo "not ok $name: the server is gone"
-        cat "$work/log"
+        cat "$LOG"
         exit 1
     fi
 }
 
+debian_python=/usr/bin/python3
+python=$fetched/python/bin/python3
 client tools bash "$here/libmemcached_tools.sh"
 client libmemcached bash "$here/libmemcached.sh" "$here/libmemcached.c"
-client pylibmc /usr/bin/python3 "$here/use_pylibmc.py"
-client pymemcache /usr/bin/python3 "$here/use_pymemcache.py"
-client python-memcached /usr/bin/python3 "$here/use_python_memcached.py"
+client pylibmc $debian_python "$here/use_pylibmc.py"
+client pymemcache $debian_python "$here/use_pymemcache.py"
+client python-memcached $debian_python "$here/use_python_memcached.py"
+client aiomcache "$python" "$here/use_aiomcache.py"
+client emcache "$python" "$here/use_emcache.py"
 client Cache::Memcached perl "$here/cache_memcached.pl"
+client Cache::Memcached::Fast perl "$here/cache_memcached_fast.pl"
+client php-memcached php "$here/use_php_memcached.php"
+client php-sessions bash "$here/php_sessions.sh" "$here/php_session.php"
+client node-memcached node "$here/use_node_memcached.js"
+client gomemcache bash "$here/gomemcache.sh" "$here/gomemcache.go"
+client spymemcached bash "$here/spymemcached.sh" "$here/Spymemcached.java"
+client twemproxy bash "$here/twemproxy.sh"
 # Last: it empties the server.
 client memccapable bash "$here/memccapable.sh"
 
