@@ -79,9 +79,14 @@ impl Expiry {
     /// The entry stays until it is removed.
     pub const NEVER: Self = Self(None);
 
-    /// The entry is gone from `time` on. The epoch itself is read as 1 ms after it.
+    /// The latest moment that an expiry can be, of 48 bits: in the year 10889.
+    pub const LATEST: Self = Self(NonZeroU64::new((1 << 48) - 1));
+
+    /// The entry is gone from `time` on. The epoch itself is read as 1 ms after it, and what is
+    /// later than [`Self::LATEST`] as that.
     pub fn at(time: Time) -> Self {
-        Self(Some(NonZeroU64::new(time.0).unwrap_or(NonZeroU64::MIN)))
+        let ms = NonZeroU64::new(time.0).unwrap_or(NonZeroU64::MIN);
+        Self(Some(ms).min(Self::LATEST.0))
     }
 
     /// The moment, if there is one.

@@ -19,7 +19,7 @@ use crate::clock::{Expiry, Time};
 use crate::key::Key;
 use crate::limits::RELATIVE_EXPIRY_MAX_S;
 use crate::types::Kind;
-use crate::value::{Blob, Entry, Index, Value};
+use crate::value::{Blob, Entry, Head, Index, Value};
 pub use arith::Arith;
 pub use change::Change;
 pub use fetch::Fetch;
@@ -144,6 +144,8 @@ pub struct View<'s> {
     pub expires: Expiry,
     /// The cas unique.
     pub cas: u64,
+    /// The header, with marks and the time of access; a counter has none.
+    pub head: Option<&'s Head>,
 }
 
 /// The value of a [`View`].

@@ -10,10 +10,10 @@ use crate::codec::{put_u8, put_u64, put_varint, put_zigzag};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
 use crate::types::{Keep, Kind, TypeDef, TypeTable, WhenFull};
-use crate::value::{Blob, Entry, Member, Value};
+use crate::value::{Blob, Entry, LONG_BYTES, Member, Value};
 
 /// Values of at least this size go in by reference, other bytes as a piece of their own.
-pub(super) const LARGE_BYTES: usize = 16 << 10;
+pub(super) const LARGE_BYTES: usize = LONG_BYTES;
 /// As many members make a piece of their own.
 const LARGE_MEMBERS: usize = 4 << 10;
 /// A batch of more changes is encoded before the locks.

@@ -387,6 +387,7 @@ impl<N: Number> Whole<N> {
             flags,
             expires,
             cas: counter::cas(number, flags, expires),
+            head: None,
         })
     }
 }

@@ -11,42 +11,42 @@ use super::sizes::Away;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
-use crate::value::{Blob, Index};
+use crate::value::{Attributes, Blob, Head, Index};
 
-/// An entry as a table keeps it.
-#[derive(Clone)]
-pub(super) struct Item<V> {
-    pub(super) value: V,
-    cas: u64,
-    expires: Expiry,
-    flags: u32,
-    /// The id of a typed key; 0 for a named one, whose key is in the value.
-    id: u32,
-}
-
-/// A value that a table of items can hold.
-pub(super) trait Stored: Clone {
-    /// What the value takes on the heap, in bytes.
+/// An item: a value and its header, as a slot of a table keeps it.
+pub(super) trait Item: Clone {
+    /// What the item takes on the heap, in bytes.
     fn heap_bytes(&self) -> usize;
     /// The value as the rules see it.
-    fn view(&self) -> ViewValue<'_>;
-    /// The named key that the value carries, if it carries one.
+    fn value(&self) -> ViewValue<'_>;
+    /// The named key that the item carries, if it carries one.
     fn name(&self) -> &[u8];
+    /// The header.
+    fn head(&self) -> &Head;
+    /// The header, to be changed.
+    fn head_mut(&mut self) -> &mut Head;
     /// How much of the value is in a data file and not in memory.
     fn away(&self) -> Away {
         Away::default()
     }
 }
 
-impl Stored for Blob {
+/// The value carries its header.
+impl Item for Blob {
     fn heap_bytes(&self) -> usize {
         self.heap_bytes()
     }
-    fn view(&self) -> ViewValue<'_> {
+    fn value(&self) -> ViewValue<'_> {
         ViewValue::Data(self)
     }
     fn name(&self) -> &[u8] {
         self.key()
+    }
+    fn head(&self) -> &Head {
+        self.head()
+    }
+    fn head_mut(&mut self) -> &mut Head {
+        self.head_mut()
     }
     fn away(&self) -> Away {
         if self.is_away() {
@@ -60,67 +60,121 @@ impl Stored for Blob {
     }
 }
 
-impl Stored for Arc<Index> {
-    fn heap_bytes(&self) -> usize {
-        Index::heap_bytes(self)
+/// An index and its header, which are apart because a fan-out shares the index alone.
+#[derive(Clone)]
+pub(super) struct IndexItem {
+    pub(super) index: Arc<Index>,
+    head: Head,
+}
+
+impl IndexItem {
+    pub(super) fn new(index: Arc<Index>, id: u32, attributes: Attributes) -> Self {
+        let mut head = Head::of(id);
+        head.set_attributes(attributes);
+        Self { index, head }
     }
-    fn view(&self) -> ViewValue<'_> {
-        ViewValue::Index(self)
+}
+
+impl Item for IndexItem {
+    fn heap_bytes(&self) -> usize {
+        self.index.heap_bytes()
+    }
+    fn value(&self) -> ViewValue<'_> {
+        ViewValue::Index(&self.index)
     }
     fn name(&self) -> &[u8] {
         &[]
     }
+    fn head(&self) -> &Head {
+        &self.head
+    }
+    fn head_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
 }
 
-impl<V: Stored> Item<V> {
-    fn is(&self, key: Key<'_>) -> bool {
-        match key {
-            Key::Typed(typed) => self.id == typed.id,
-            Key::Named(name) => self.value.name() == name,
-        }
+fn is<I: Item>(item: &I, key: Key<'_>) -> bool {
+    match key {
+        Key::Typed(TypedKey { id, .. }) => item.head().id() == id,
+        Key::Named(name) => item.name() == name,
     }
-
-    fn hash(&self, hashing: &Hashing) -> u64 {
-        match self.value.name() {
-            [] => hashing.id(self.id),
-            name => hashing.name(name),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        Self::SLOT_BYTES + self.value.heap_bytes()
-    }
-
-    /// A slot, its control byte and its share of empty slots.
-    const SLOT_BYTES: usize = (size_of::<Self>() + 1) * 3 / 2;
 }
 
-/// The entries of one type in one shard.
-pub(super) struct Items<V> {
-    slots: HashTable<Item<V>>,
-    /// What the items take together, in bytes.
+fn hash_of<I: Item>(item: &I, hashing: &Hashing) -> u64 {
+    match item.name() {
+        [] => hashing.id(item.head().id()),
+        name => hashing.name(name),
+    }
+}
+
+fn is_past<I: Item>(item: &I, now: Time) -> bool {
+    item.head().expires().is_past(now)
+}
+
+fn view<I: Item>(item: &I) -> View<'_> {
+    let Attributes {
+        flags,
+        expires,
+        cas,
+    } = item.head().attributes();
+    View {
+        value: item.value(),
+        flags,
+        expires,
+        cas,
+        head: Some(item.head()),
+    }
+}
+
+/// What the items of a table are together.
+#[derive(Default)]
+struct Totals {
+    /// What they take, in bytes.
     bytes: usize,
-    /// How many items have an expiry.
+    /// How many have an expiry.
     expiring: usize,
     /// What is not in memory.
     away: Away,
-    /// What a snapshot in the making still needs.
-    cut: Option<Box<PreImages<Item<V>>>>,
 }
 
-impl<V: Stored> Items<V> {
+impl Totals {
+    fn add<I: Item>(&mut self, item: &I) {
+        self.bytes += Self::bytes_of(item);
+        self.expiring += usize::from(item.head().expires() != Expiry::NEVER);
+        self.away += item.away();
+    }
+
+    fn sub<I: Item>(&mut self, item: &I) {
+        self.bytes -= Self::bytes_of(item);
+        self.expiring -= usize::from(item.head().expires() != Expiry::NEVER);
+        self.away -= item.away();
+    }
+
+    /// The heap, and a slot with its control byte and its share of empty slots.
+    fn bytes_of<I: Item>(item: &I) -> usize {
+        (size_of::<I>() + 1) * 3 / 2 + item.heap_bytes()
+    }
+}
+
+/// The entries of one type in one shard.
+pub(super) struct Items<I> {
+    slots: HashTable<I>,
+    totals: Totals,
+    /// What a snapshot in the making still needs.
+    cut: Option<Box<PreImages<I>>>,
+}
+
+impl<I: Item> Items<I> {
     pub(super) fn new() -> Self {
         Self {
             slots: HashTable::new(),
-            bytes: 0,
-            expiring: 0,
-            away: Away::default(),
+            totals: Totals::default(),
             cut: None,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.cut.as_ref().map_or(0, |cut| cut.bytes())
+        self.totals.bytes + self.cut.as_ref().map_or(0, |cut| cut.bytes())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -128,43 +182,26 @@ impl<V: Stored> Items<V> {
     }
 
     pub(super) fn away(&self) -> Away {
-        self.away
+        self.totals.away
     }
 
-    fn find(&self, hash: u64, key: Key<'_>, now: Time) -> Option<&Item<V>> {
+    fn find(&self, hash: u64, key: Key<'_>, now: Time) -> Option<&I> {
         self.slots
-            .find(hash, |item| item.is(key))
-            .filter(|item| !item.expires.is_past(now))
+            .find(hash, |item| is(item, key))
+            .filter(|item| !is_past(*item, now))
     }
 
     pub(super) fn view(&self, hash: u64, key: Key<'_>, now: Time) -> Option<View<'_>> {
-        self.find(hash, key, now).map(Item::view)
+        self.find(hash, key, now).map(view)
     }
 
-    /// Stores a value with its flags, expiry and cas unique.
-    pub(super) fn put(
-        &mut self,
-        hashing: &Hashing,
-        (hash, key): (u64, Key<'_>),
-        value: V,
-        (flags, expires, cas): (u32, Expiry, u64),
-    ) {
-        let id = match key {
-            Key::Typed(TypedKey { id, .. }) => id,
-            Key::Named(_) => 0,
-        };
-        let item = Item {
-            value,
-            cas,
-            expires,
-            flags,
-            id,
-        };
+    /// Stores an item.
+    pub(super) fn put(&mut self, hashing: &Hashing, (hash, key): (u64, Key<'_>), item: I) {
         self.keep(hash, key);
         self.keep_if_full();
-        self.count(&item, true);
-        let rehash = |item: &Item<V>| item.hash(hashing);
-        let replaced = match self.slots.entry(hash, |item| item.is(key), rehash) {
+        self.totals.add(&item);
+        let rehash = |item: &I| hash_of(item, hashing);
+        let replaced = match self.slots.entry(hash, |item| is(item, key), rehash) {
             Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), item)),
             Slot::Vacant(slot) => {
                 let bucket = slot.insert(item).bucket_index();
@@ -175,138 +212,98 @@ impl<V: Stored> Items<V> {
             }
         };
         if let Some(old) = replaced {
-            self.count(&old, false);
+            self.totals.sub(&old);
         }
     }
 
-    fn count(&mut self, item: &Item<V>, added: bool) {
-        let (bytes, expiring) = (item.bytes(), usize::from(item.expires != Expiry::NEVER));
-        if added {
-            self.bytes += bytes;
-            self.expiring += expiring;
-            self.away += item.value.away();
-        } else {
-            self.bytes -= bytes;
-            self.expiring -= expiring;
-            self.away -= item.value.away();
-        }
-    }
-
-    /// Edits the value of an entry that is alive and gives it a new cas unique. False if there
-    /// is none.
+    /// Edits an item that is alive and gives it a new cas unique. False if there is none.
     pub(super) fn edit(
         &mut self,
         (hash, key): (u64, Key<'_>),
         (now, cas): (Time, u64),
-        edit: impl FnOnce(&mut V),
+        edit: impl FnOnce(&mut I),
     ) -> bool {
         self.keep(hash, key);
-        let found = self.slots.find_mut(hash, |item| item.is(key));
-        let Some(item) = found.filter(|item| !item.expires.is_past(now)) else {
+        let found = self.slots.find_mut(hash, |item| is(item, key));
+        let Some(item) = found.filter(|item| !is_past(*item, now)) else {
             return false;
         };
-        self.bytes -= item.bytes();
-        self.away -= item.value.away();
-        edit(&mut item.value);
-        item.cas = cas;
-        self.bytes += item.bytes();
-        self.away += item.value.away();
+        self.totals.sub(item);
+        edit(item);
+        item.head_mut().set_cas(cas);
+        self.totals.add(item);
         true
     }
 
-    /// The value of an entry, if its cas unique is this one.
-    pub(super) fn value(&self, hash: u64, key: Key<'_>, cas: u64) -> Option<&V> {
-        let item = self.slots.find(hash, |item| item.is(key))?;
-        (item.cas == cas).then_some(&item.value)
+    /// The item at a key, if its cas unique is this one.
+    pub(super) fn get(&self, hash: u64, key: Key<'_>, cas: u64) -> Option<&I> {
+        let item = self.slots.find(hash, |item| is(item, key))?;
+        (item.head().cas() == cas).then_some(item)
     }
 
-    /// Puts another form of the same value in its place, if the cas unique is still this one.
-    /// Not a change: nobody sees a difference, a snapshot included.
-    pub(super) fn reform(&mut self, hash: u64, key: Key<'_>, cas: u64, form: V) -> bool {
-        let found = self.slots.find_mut(hash, |item| item.is(key));
-        let Some(item) = found.filter(|item| item.cas == cas) else {
+    /// Gives an item another form, if its cas unique is still this one. Not a change: nobody sees
+    /// a difference, a snapshot included.
+    pub(super) fn reform(
+        &mut self,
+        (hash, key, cas): (u64, Key<'_>, u64),
+        reform: impl FnOnce(&mut I),
+    ) -> bool {
+        let found = self.slots.find_mut(hash, |item| is(item, key));
+        let Some(item) = found.filter(|item| item.head().cas() == cas) else {
             return false;
         };
-        self.bytes -= item.bytes();
-        self.away -= item.value.away();
-        item.value = form;
-        self.bytes += item.bytes();
-        self.away += item.value.away();
+        self.totals.sub(item);
+        reform(item);
+        self.totals.add(item);
         true
     }
 
     /// Sets the expiry; true if the entry is there.
     pub(super) fn expire(&mut self, (hash, key): (u64, Key<'_>), expires: Expiry) -> bool {
         self.keep(hash, key);
-        let Some(item) = self.slots.find_mut(hash, |item| item.is(key)) else {
+        let Some(item) = self.slots.find_mut(hash, |item| is(item, key)) else {
             return false;
         };
-        self.expiring -= usize::from(item.expires != Expiry::NEVER);
-        item.expires = expires;
-        self.expiring += usize::from(expires != Expiry::NEVER);
+        self.totals.sub(item);
+        item.head_mut().set_expires(expires);
+        self.totals.add(item);
         true
     }
 
     pub(super) fn remove(&mut self, hash: u64, key: Key<'_>) -> bool {
         self.keep(hash, key);
-        let Ok(slot) = self.slots.find_entry(hash, |item| item.is(key)) else {
+        let Ok(slot) = self.slots.find_entry(hash, |item| is(item, key)) else {
             return false;
         };
         let (item, _) = slot.remove();
-        self.count(&item, false);
+        self.totals.sub(&item);
         true
     }
 
     /// Drops what has expired.
     pub(super) fn purge(&mut self, now: Time) {
-        if self.expiring == 0 {
+        if self.totals.expiring == 0 {
             return;
         }
-        let (mut bytes, mut expiring, mut away) = (0, 0, Away::default());
+        let totals = &mut self.totals;
         self.slots.retain(|item| {
-            let gone = item.expires.is_past(now);
+            let gone = is_past(item, now);
             if gone {
-                away += item.value.away();
-                bytes += item.bytes();
-                expiring += 1;
+                totals.sub(item);
             }
             !gone
         });
-        self.bytes -= bytes;
-        self.expiring -= expiring;
-        self.away -= away;
     }
 
     /// Every entry that is alive, with its id and its named key.
     pub(super) fn iter(&self, now: Time) -> impl Iterator<Item = (u32, &[u8], View<'_>)> {
-        let alive = self
-            .slots
-            .iter()
-            .filter(move |item| !item.expires.is_past(now));
-        alive.map(|item| (item.id, item.value.name(), item.view()))
-    }
-}
-
-impl<V: Stored> Item<V> {
-    fn view(&self) -> View<'_> {
-        let Self {
-            value,
-            cas,
-            expires,
-            flags,
-            ..
-        } = self;
-        View {
-            value: value.view(),
-            flags: *flags,
-            expires: *expires,
-            cas: *cas,
-        }
+        let alive = self.slots.iter().filter(move |item| !is_past(*item, now));
+        alive.map(|item| (item.head().id(), item.name(), view(item)))
     }
 }
 
 /// What a snapshot takes while the items change; see [`super::cut`].
-impl<V: Stored> Items<V> {
+impl<I: Item> Items<I> {
     /// From now on the table knows what it held at this moment.
     pub(super) fn begin_cut(&mut self) {
         self.cut = Some(Box::new(PreImages::new(self.slots.num_buckets())));
@@ -324,7 +321,7 @@ impl<V: Stored> Items<V> {
     #[inline]
     fn keep(&mut self, hash: u64, key: Key<'_>) {
         if let Some(cut) = &mut self.cut
-            && let Some(bucket) = self.slots.find_bucket_index(hash, |item| item.is(key))
+            && let Some(bucket) = self.slots.find_bucket_index(hash, |item| is(item, key))
             && cut.settle(bucket)
         {
             cut.keep(self.slots.get_bucket(bucket).cloned());
@@ -351,9 +348,9 @@ impl<V: Stored> Items<V> {
         let Some(cut) = &mut self.cut else {
             return false;
         };
-        let take = |item: &Item<V>| {
-            if !item.expires.is_past(now) {
-                take(item.id, item.view());
+        let take = |item: &I| {
+            if !is_past(item, now) {
+                take(item.head().id(), view(item));
             }
         };
         if let Some(buckets) = cut.next_piece() {

@@ -14,7 +14,7 @@ use crate::command::change::{Change, Side};
 use crate::command::{Holds, Place, View};
 use crate::key::{Key, TypedKey};
 use crate::types::TypeTable;
-use crate::value::{Blob, Delta, Entry, Value, data};
+use crate::value::{Attributes, Blob, Delta, Entry, Value, data};
 
 /// The tables of one shard.
 pub struct Shard {
@@ -122,7 +122,7 @@ impl Shard {
     /// The value of a DATA entry, if its cas unique is this one.
     pub fn data(&self, hash: u64, key: TypedKey, cas: u64) -> Option<&Blob> {
         let table = self.table(key.prefix)?.data()?;
-        table.value(hash, Key::Typed(key), cas)
+        table.get(hash, Key::Typed(key), cas)
     }
 
     /// Puts the bytes of a DATA value in the place of where they are, or the other way round, if
@@ -130,7 +130,13 @@ impl Shard {
     pub fn reform(&mut self, hash: u64, key: TypedKey, cas: u64, form: Blob) -> bool {
         let table = self.table_mut(key.prefix).ok();
         let data = table.and_then(|(table, _)| table.data_mut());
-        data.is_some_and(|data| data.reform(hash, Key::Typed(key), cas, form))
+        data.is_some_and(|data| {
+            data.reform((hash, Key::Typed(key), cas), |blob| {
+                let mut form = form;
+                form.become_form_of(blob);
+                *blob = form;
+            })
+        })
     }
 
     /// The sizes of a type, or with `None` of the named keys.
@@ -248,14 +254,19 @@ impl Shard {
             (
                 Key::Named(_),
                 Entry {
-                    value: Value::Data(blob),
+                    value: Value::Data(mut blob),
                     flags,
                     expires,
                     cas,
                 },
             ) => {
-                self.named
-                    .put(&self.hashing, (hash, key), blob, (flags, expires, cas));
+                let attributes = Attributes {
+                    flags,
+                    expires,
+                    cas,
+                };
+                blob.become_item(0, attributes);
+                self.named.put(&self.hashing, (hash, key), blob);
                 Ok(())
             }
             (

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::counters::{Counters, Number};
 use super::hashing::Hashing;
-use super::items::Items;
+use super::items::{IndexItem, Items};
 use super::shard::Stamp;
 use super::sizes::{Away, Sizes};
 use crate::clock::{Expiry, Time};
@@ -13,13 +13,13 @@ use crate::command::View;
 use crate::command::change::Side;
 use crate::key::{Key, TypedKey};
 use crate::types::Kind;
-use crate::value::{Blob, Delta, Entry, Index, Member, Value};
+use crate::value::{Attributes, Blob, Delta, Entry, Index, Member, Value};
 
 /// The entries of one type in one shard.
 pub(super) enum Table {
     Counter(Counters<u32>),
     Counter64(Counters<[u32; 2]>),
-    Index(Items<Arc<Index>>),
+    Index(Items<IndexItem>),
     Data(Items<Blob>),
 }
 
@@ -114,6 +114,11 @@ impl Table {
             cas,
         } = entry;
         let (id, place) = (key.id, (hash, Key::Typed(key)));
+        let attributes = Attributes {
+            flags,
+            expires,
+            cas,
+        };
         match (self, value) {
             (Self::Counter(table), Value::Number(number)) => {
                 table.put(hashing, hash, id, number, (flags, expires));
@@ -122,10 +127,11 @@ impl Table {
                 table.put(hashing, hash, id, number, (flags, expires));
             }
             (Self::Index(table), Value::Index(index)) => {
-                table.put(hashing, place, index, (flags, expires, cas));
+                table.put(hashing, place, IndexItem::new(index, id, attributes));
             }
-            (Self::Data(table), Value::Data(blob)) => {
-                table.put(hashing, place, blob, (flags, expires, cas));
+            (Self::Data(table), Value::Data(mut blob)) => {
+                blob.become_item(id, attributes);
+                table.put(hashing, place, blob);
             }
             (_, Value::Number(_) | Value::Index(_) | Value::Data(_)) => {
                 return Err(Unfit::Misplaced);
@@ -217,11 +223,16 @@ impl Table {
         let place = (hash, Key::Typed(key));
         if let Some((flags, expires)) = create {
             let index = Arc::new(Index::from_members(added.to_vec()));
-            table.put(hashing, place, index, (flags, expires, stamp.seq));
+            let attributes = Attributes {
+                flags,
+                expires,
+                cas: stamp.seq,
+            };
+            table.put(hashing, place, IndexItem::new(index, key.id, attributes));
             return Ok(());
         }
-        found(table.edit(place, (stamp.time, stamp.seq), |index| {
-            let index = Arc::make_mut(index);
+        found(table.edit(place, (stamp.time, stamp.seq), |item| {
+            let index = Arc::make_mut(&mut item.index);
             index.insert(added);
             index.remove(removed.iter().copied());
         }))
@@ -334,7 +345,9 @@ pub(super) fn extend(
             Side::Back => blob.extended(&[], bytes),
         };
         is_away = extended.is_none();
-        *blob = extended.unwrap_or_else(|| blob.clone());
+        if let Some(extended) = extended {
+            *blob = extended;
+        }
     }))?;
     if is_away { Err(Unfit::Away) } else { Ok(()) }
 }

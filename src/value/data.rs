@@ -4,22 +4,18 @@
 use std::fmt;
 
 use smallvec::SmallVec;
-use triomphe::ThinArc;
 
+use super::block::Block;
+use super::head::{Attributes, Head, Marks};
 use crate::codec::{CodecError, Reader, put_u32, put_u64};
 
-/// An immutable key and value. Clones share the bytes, so a large value goes to the journal, a
-/// snapshot or a reply without being copied; in a table it costs one pointer.
+/// A key and a value, with the header of the item that they are or may become. Clones share the
+/// bytes, so a large value goes to the journal, a snapshot or a reply without being copied; in a
+/// table it costs one pointer.
 ///
-/// The slice is the key, then the value; or the encoded [`Place`] of the value.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Blob(ThinArc<Head, u8>);
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Head {
-    key_len: u8,
-    is_away: bool,
-}
+/// The bytes are the key, then the value; or the encoded [`Place`] of the value.
+#[derive(Clone)]
+pub struct Blob(Block<Head>);
 
 /// Where the bytes of a value are that memory does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,60 +60,67 @@ pub enum Content<'b> {
     Away(Place),
 }
 
-/// Keys and values that are together at most this long are joined on the stack.
-const JOIN_BYTES: usize = 512;
-
 impl Blob {
-    /// A value without a key of its own: DATA entries have their id in the table.
+    /// A value without a key of its own: DATA entries have their id in the header.
     pub fn unnamed(value: &[u8]) -> Self {
-        Self::made(0, false, value)
+        Self(Block::new(Head::new(0, Marks::NONE), &[value]))
     }
 
     /// A value of DATA whose bytes are in a data file.
     pub fn away(place: Place) -> Self {
-        Self::made(0, true, &place.encode())
-    }
-
-    fn made(key_len: u8, is_away: bool, bytes: &[u8]) -> Self {
-        let head = Head { key_len, is_away };
-        Self(ThinArc::from_header_and_slice(head, bytes))
+        Self(Block::new(Head::new(0, Marks::AWAY), &[&place.encode()]))
     }
 
     /// The value of a named key. The key has passed the limit of
     /// [`crate::limits::KEY_BYTES_MAX`]; one longer than 255 bytes would be cut.
     pub fn named(key: &[u8], value: &[u8]) -> Self {
-        Self::joined(key, value, &[])
-    }
-
-    /// This key with `front` and `back` around its value; `None` if the value is away.
-    #[must_use]
-    pub fn extended(&self, front: &[u8], back: &[u8]) -> Option<Self> {
-        let mut value: SmallVec<[u8; JOIN_BYTES]> = SmallVec::new();
-        value.extend_from_slice(front);
-        value.extend_from_slice(self.bytes()?);
-        Some(Self::joined(self.key(), &value, back))
-    }
-
-    /// This key with another value.
-    #[must_use]
-    pub fn with_value(&self, value: &[u8]) -> Self {
-        Self::joined(self.key(), value, &[])
-    }
-
-    fn joined(key: &[u8], value: &[u8], back: &[u8]) -> Self {
         let key_len = u8::try_from(key.len()).unwrap_or(u8::MAX);
         let key = key.get(..usize::from(key_len)).unwrap_or(key);
-        let mut bytes: SmallVec<[u8; JOIN_BYTES]> = SmallVec::new();
-        for part in [key, value, back] {
-            bytes.extend_from_slice(part);
-        }
-        Self::made(key_len, false, &bytes)
+        Self(Block::new(Head::new(key_len, Marks::NONE), &[key, value]))
+    }
+
+    /// This item with `front` and `back` around its value; `None` if the value is away.
+    #[must_use]
+    pub fn extended(&self, front: &[u8], back: &[u8]) -> Option<Self> {
+        let parts = [self.key(), front, self.bytes()?, back];
+        Some(Self(Block::new(self.head().clone(), &parts)))
+    }
+
+    /// This item with another value.
+    #[must_use]
+    pub fn with_value(&self, value: &[u8]) -> Self {
+        let form = Head::new(self.head().key_len, Marks::NONE);
+        let head = self.head().reformed(&form);
+        Self(Block::new(head, &[self.key(), value]))
+    }
+
+    /// Makes this the item with an id: what a table keeps.
+    pub fn become_item(&mut self, id: u32, attributes: Attributes) {
+        let head = self.0.head_mut();
+        head.set_id(id);
+        head.set_attributes(attributes);
+    }
+
+    /// Takes the header of another form of the same value.
+    pub fn become_form_of(&mut self, item: &Self) {
+        let head = self.0.head_mut();
+        *head = item.head().reformed(head);
+    }
+
+    /// The header.
+    pub fn head(&self) -> &Head {
+        self.0.head()
+    }
+
+    /// The header, to be changed. Who shares this blob does not see the change.
+    pub fn head_mut(&mut self) -> &mut Head {
+        self.0.head_mut()
     }
 
     fn split(&self) -> (&[u8], &[u8]) {
-        let bytes = &self.0.slice;
+        let bytes = self.0.bytes();
         bytes
-            .split_at_checked(usize::from(self.0.header.header.key_len))
+            .split_at_checked(usize::from(self.head().key_len))
             .unwrap_or((&[], bytes))
     }
 
@@ -129,7 +132,7 @@ impl Blob {
     /// What there is of the value.
     pub fn content(&self) -> Content<'_> {
         let (_, bytes) = self.split();
-        if !self.0.header.header.is_away {
+        if !self.is_away() {
             return Content::Here(bytes);
         }
         // What `away` has encoded can be decoded; a place of no file is refused when it is read.
@@ -164,15 +167,25 @@ impl Blob {
 
     /// True if memory does not have the bytes.
     pub fn is_away(&self) -> bool {
-        self.0.header.header.is_away
+        self.head().marks().has(Marks::AWAY)
     }
 
-    /// What this takes on the heap, in bytes: count, header, length and slice, rounded as
-    /// allocators round.
+    /// What this takes on the heap, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        (3 * size_of::<usize>() + self.0.slice.len()).next_multiple_of(16)
+        self.0.heap_bytes()
     }
 }
+
+/// Blobs are equal if key and value are, whatever the items are that they belong to.
+impl PartialEq for Blob {
+    fn eq(&self, other: &Self) -> bool {
+        self.head().key_len == other.head().key_len
+            && self.is_away() == other.is_away()
+            && self.0.bytes() == other.0.bytes()
+    }
+}
+
+impl Eq for Blob {}
 
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,6 +217,7 @@ pub fn number_of(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Expiry, Time};
 
     #[test]
     fn a_blob_keeps_key_and_value_apart() {
@@ -233,13 +247,51 @@ mod tests {
         assert_eq!(blob.content(), Content::Away(place));
         assert_eq!((blob.key(), blob.len()), (&b""[..], 70_000));
         assert_eq!((blob.bytes(), blob.extended(b"x", b"")), (None, None));
-        assert!(blob.heap_bytes() <= 48);
+        assert!(blob.heap_bytes() <= 64);
     }
 
     #[test]
     fn a_blob_in_a_table_is_one_pointer() {
         assert_eq!(size_of::<Blob>(), 8);
         assert_eq!(size_of::<Option<Blob>>(), 8);
+    }
+
+    #[test]
+    fn an_item_of_32_bytes_is_an_allocation_of_64() {
+        assert_eq!(Blob::unnamed(&[7; 32]).heap_bytes(), 64);
+    }
+
+    #[test]
+    fn an_edited_item_keeps_its_header_and_a_copy_its_own() {
+        let mut item = Blob::named(b"k", b"v");
+        let attributes = Attributes {
+            flags: 3,
+            expires: Expiry::at(Time(9)),
+            cas: 1 << 40,
+        };
+        item.become_item(0, attributes);
+        let reply = item.clone();
+        item.head_mut().set_cas(5);
+        assert_eq!(reply.head().attributes(), attributes);
+        assert_eq!((item.head().cas(), reply.bytes()), (5, item.bytes()));
+        for edited in [reply.extended(b"", b"w").unwrap(), reply.with_value(b"")] {
+            assert_eq!(edited.head().attributes(), attributes);
+            assert_eq!(edited.key(), b"k");
+        }
+        let place = Place {
+            file: 1,
+            offset: 2,
+            len: 3,
+            crc: 4,
+        };
+        let mut away = Blob::away(place);
+        away.become_form_of(&item);
+        assert_eq!(
+            (away.head().cas(), away.content()),
+            (5, Content::Away(place))
+        );
+        assert_eq!(away.with_value(b"v").content(), Content::Here(&b"v"[..]));
+        assert_ne!(away, Blob::unnamed(&place.encode()));
     }
 
     #[test]

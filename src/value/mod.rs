@@ -1,15 +1,19 @@
 //! Values: what an entry holds. One file per value type: its memory form, operations and wire
 //! form. Values know nothing of commands, time or storage.
 
+mod block;
 pub mod counter;
 pub mod data;
+pub mod head;
 pub mod index;
 
 use std::sync::Arc;
 
 use crate::clock::Expiry;
+pub use block::LONG_BYTES;
 pub use counter::Delta;
 pub use data::{Blob, Content, Place};
+pub use head::{Attributes, Head, Marks};
 pub use index::{Index, Member};
 
 /// A value on its own, shared where it is large: cloning one is cheap.
