@@ -170,6 +170,79 @@ static void typed(void) {
     free(body);
 }
 
+static int seen;
+
+static memcached_return_t count_result(const memcached_st *by, memcached_result_st *result, void *what) {
+    (void)by, (void)what;
+    seen += memcached_result_length(result) == 5;
+    return MEMCACHED_SUCCESS;
+}
+
+static memcached_return_t count_key(const memcached_st *by, const char *key, size_t length, void *what) {
+    (void)by, (void)what;
+    seen += length == 9 && memcmp(key, "c:many", 6) == 0;
+    return MEMCACHED_SUCCESS;
+}
+
+static memcached_return_t count_stat(const memcached_instance_st *by, const char *key, size_t key_length,
+                                     const char *value, size_t length, void *what) {
+    (void)by, (void)what, (void)value;
+    seen += key_length > 0 && length > 0;
+    return MEMCACHED_SUCCESS;
+}
+
+/* What calls back, and what names the server by another key. */
+static void many(void) {
+    memcached_return_t rc;
+    char names[200][10];
+    const char *keys[200];
+    size_t lengths[200];
+    memcached_execute_fn counters[] = {count_result};
+    memcached_dump_fn dumpers[] = {count_key};
+    for (int n = 0; n < 200; n++) {
+        sprintf(names[n], "c:many%03d", n);
+        keys[n] = names[n];
+        lengths[n] = 9;
+        set(keys[n], "12345");
+    }
+    rc = memcached_mget(mc, keys, lengths, 200);
+    check(rc == MEMCACHED_SUCCESS, "mget", rc);
+    seen = 0;
+    rc = memcached_fetch_execute(mc, counters, NULL, 1);
+    check(seen == 200, "fetch_execute", rc);
+    rc = memcached_mget_by_key(mc, "server", 6, keys, lengths, 200);
+    check(rc == MEMCACHED_SUCCESS, "mget_by_key", rc);
+    seen = 0;
+    rc = memcached_fetch_execute(mc, counters, NULL, 1);
+    check(seen == 200, "mget_by_key", rc);
+    seen = 0;
+    rc = memcached_dump(mc, dumpers, NULL, 1);
+    check(rc == MEMCACHED_SUCCESS, "dump", rc);
+    const char *topics[] = {NULL, "settings", "items", "slabs", "sizes"};
+    for (int n = 0; n < 5; n++) {
+        seen = 0;
+        rc = memcached_stat_execute(mc, topics[n], count_stat, NULL);
+        check(rc == MEMCACHED_SUCCESS && seen > 0, "stat_execute", rc);
+    }
+    rc = memcached_set_by_key(mc, "server", 6, "c:by", 4, "value", 5, 0, 0);
+    check(rc == MEMCACHED_SUCCESS, "set_by_key", rc);
+    rc = memcached_add_by_key(mc, "server", 6, "c:by", 4, "value", 5, 0, 0);
+    check(rc == MEMCACHED_NOTSTORED, "add_by_key", rc);
+    rc = memcached_replace_by_key(mc, "server", 6, "c:by", 4, "value", 5, 0, 0);
+    check(rc == MEMCACHED_SUCCESS, "replace_by_key", rc);
+    rc = memcached_touch_by_key(mc, "server", 6, "c:by", 4, 1000);
+    check(rc == MEMCACHED_SUCCESS, "touch_by_key", rc);
+    rc = memcached_delete_by_key(mc, "server", 6, "c:by", 4, 0);
+    check(rc == MEMCACHED_SUCCESS, "delete_by_key", rc);
+    rc = memcached_verbosity(mc, 0);
+    check(rc == MEMCACHED_SUCCESS, "verbosity", rc);
+    ok("mget and fetch_execute of 200 keys, dump, stat_execute of five topics, by_key, verbosity");
+    rc = memcached_flush(mc, 0);
+    check(rc == MEMCACHED_SUCCESS, "flush", rc);
+    same(keys[7], NULL);
+    ok("flush");
+}
+
 static void noreply(int with_types) {
     memcached_return_t rc;
     char key[32];
@@ -200,6 +273,7 @@ int main(int argc, char **argv) {
     named();
     if (strcmp(argv[3], "1") == 0) typed();
     noreply(strcmp(argv[3], "1") == 0);
+    many();
     memcached_free(mc);
     return 0;
 }

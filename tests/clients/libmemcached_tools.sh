@@ -73,6 +73,18 @@ memcslap "$s" --test=set --concurrency=8 --execute-number=200 --noreply >slap 2>
 memcping "$s"
 ok memcslap --noreply
 
-memcdump "$s" >dump 2>&1 || true
+memcaslap "$s" --concurrency=8 --threads=1 --execute_number=2000 >slap 2>&1 || fail "memcaslap: $(cat slap)"
+# Its mix is of a tenth of sets; what it gets it has set.
+grep -qE '^cmd_get: *[1-9]' slap || fail "memcaslap: $(cat slap)"
+grep -qE '^get_misses: *0' slap || fail "memcaslap: $(cat slap)"
+! grep -iE 'error|fail' slap || fail "memcaslap: $(cat slap)"
+ok memcaslap
+
+put dumped value
+memcdump "$s" >dump
 memcping "$s"
-ok memcdump leaves the server well
+ok memcdump
+
+memcflush "$s"
+! memccat "$s" dumped 2>/dev/null || fail memcflush
+ok memcflush

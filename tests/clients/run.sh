@@ -76,6 +76,8 @@ client node-memcached node "$here/use_node_memcached.js"
 client gomemcache bash "$here/gomemcache.sh" "$here/gomemcache.go"
 client spymemcached bash "$here/spymemcached.sh" "$here/Spymemcached.java"
 client twemproxy bash "$here/twemproxy.sh"
+client monitors bash "$here/monitors.sh"
+client binary bash "$here/binary.sh"
 # Last: it empties the server.
 client memccapable bash "$here/memccapable.sh"
 
