@@ -8,11 +8,16 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
+
+/// At least a page of the system's memory, on any machine.
+const CACHE_PAGE_BYTES: u64 = 1 << 16;
 
 /// A directory of files. Renames, creations and removals last only after [`Disk::sync_dir`].
 pub trait Disk: Send + Sync {
@@ -52,9 +57,9 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes contents and metadata last.
     fn sync_all(&self) -> io::Result<()>;
-    /// Has the system forget what it keeps of the file in memory, so that what was synced is read
-    /// from the medium. Advice: a system that keeps it all the same is none the worse for it.
-    fn drop_cached(&self) {}
+    /// Has the system forget what it keeps of this range in memory, so that what was synced is
+    /// read from the medium. Advice: a system that forgets less or more is none the worse for it.
+    fn drop_cached(&self, _range: Range<u64>) {}
     /// True for a file of no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
@@ -424,8 +429,11 @@ impl DiskFile for RealFile {
         self.0.sync_all()
     }
 
-    fn drop_cached(&self) {
-        let _ = rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed);
+    fn drop_cached(&self, range: Range<u64>) {
+        // The system forgets whole pages only; the first one of the range is whole by now.
+        let start = range.start / CACHE_PAGE_BYTES * CACHE_PAGE_BYTES;
+        let len = NonZeroU64::new(range.end.saturating_sub(start));
+        let _ = rustix::fs::fadvise(&self.0, start, len, Advice::DontNeed);
     }
 }
 

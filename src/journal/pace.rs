@@ -1,7 +1,9 @@
 //! How fast a snapshot is written and read back: in pieces that are synced one by one, at a
 //! bounded rate, never into the last free space, and no further once it is given up. A sync of
 //! the journal waits for what the disk has been given before it, so an unbounded writer beside it
-//! would make each wait for tens of milliseconds.
+//! would make each wait for tens of milliseconds. Nor does the system keep more than a piece in
+//! memory: it would put out what is read often, and where a virtual machine gives free memory back
+//! to its host, a whole snapshot that is dropped at once slows every access down for a while.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -107,7 +109,9 @@ impl Pace {
         let bytes: u64 = piece.iter().map(|slice| slice.len() as u64).sum();
         let mut write = || -> io::Result<()> {
             file.write_all_at(offset, piece)?;
-            file.sync_data()
+            file.sync_data()?;
+            file.drop_cached(offset..offset + bytes);
+            Ok(())
         };
         write().map_err(failed("write", name))?;
         piece.clear();

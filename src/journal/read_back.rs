@@ -41,7 +41,7 @@ pub(super) fn read_back(
         seq: written.header.base_seq,
         what: what.to_owned(),
     };
-    written.file.drop_cached();
+    written.file.drop_cached(0..written.len);
     let mut pace = pace.anew();
     let mut bytes = [0; FILE_HEADER_BYTES];
     let mut begin = || {
@@ -59,6 +59,7 @@ pub(super) fn read_back(
         let before = reader.offset();
         match reader.step().map_err(failed("read back", written.name))? {
             Step::Batch(batch) => {
+                written.file.drop_cached(before..reader.offset());
                 pace.spend(reader.offset() - before)?;
                 if let Some(moved) = &mut moved {
                     tell(written.header, &batch, &reader, moved)

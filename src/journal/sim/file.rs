@@ -4,6 +4,7 @@
 //! disk alone makes these.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 
 use parking_lot::MutexGuard;
 
@@ -122,7 +123,7 @@ impl DiskFile for SimFile {
         self.sync()
     }
 
-    fn drop_cached(&self) {
+    fn drop_cached(&self, _range: Range<u64>) {
         if let Ok(content) = self.disk.0.lock().content(self.inode) {
             content.drop_cached();
         }
