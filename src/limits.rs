@@ -49,6 +49,9 @@ pub const SNAPSHOT_RATE_MAX: u64 = 1 << 40;
 /// The largest expiry that is relative to now, in seconds; larger ones are Unix times.
 pub const RELATIVE_EXPIRY_MAX_S: i64 = 60 * 60 * 24 * 30;
 
+/// The longest life that an operator may give a type's counters, in seconds: ten years.
+pub const COUNTER_TTL_MAX_S: u32 = 10 * 365 * 24 * 60 * 60;
+
 /// How many seconds the averaged request rate looks back.
 pub const RATE_SECONDS: usize = 300;
 

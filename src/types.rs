@@ -3,7 +3,12 @@
 //! Invariant: rows ascend by prefix, `1 INDEX` and `2 COUNTER` are always there, and the target
 //! of every INDEX type is a counter type of the same table.
 
+mod counting;
+mod error;
+
 use crate::key::{Key, KeyError};
+pub use counting::{CounterOptions, Counting, Overflow};
+pub use error::TypeError;
 
 /// The prefix of the built-in INDEX type.
 pub const INDEX_PREFIX: u16 = 1;
@@ -56,6 +61,14 @@ impl Kind {
     /// True for the kinds that a fan-out can increment.
     pub const fn is_counter(self) -> bool {
         matches!(self, Self::Counter | Self::Counter64)
+    }
+
+    /// The largest number that the kind has room for.
+    pub const fn largest_number(self) -> u64 {
+        match self {
+            Self::Counter => u32::MAX as u64,
+            Self::Counter64 | Self::Index | Self::Data => u64::MAX,
+        }
     }
 }
 
@@ -127,6 +140,10 @@ pub struct TypeDef {
     pub keep_in_memory: Option<u32>,
     /// How long its entries are kept.
     pub keep: Keep,
+    /// For COUNTER and COUNTER64: how the numbers count.
+    pub counter: CounterOptions,
+    /// For an INDEX: a fan-out steps each counter as many times as the member's attribute says.
+    pub weighted: bool,
 }
 
 impl TypeDef {
@@ -138,53 +155,56 @@ impl TypeDef {
             target: None,
             keep_in_memory: None,
             keep: Keep::ALWAYS,
+            counter: CounterOptions {
+                initial: None,
+                min: None,
+                max: None,
+                overflow: None,
+                ttl_s: None,
+            },
+            weighted: false,
         }
     }
-}
 
-/// Why rows do not make a type table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TypeError {
-    /// A prefix of 0.
-    #[error("type number must be 1..65535")]
-    PrefixOutOfRange,
-    /// One of the two built-in types was declared again.
-    #[error("type {0} is built in and cannot be redefined")]
-    BuiltIn(u16),
-    /// One prefix twice.
-    #[error("type {0} is declared twice")]
-    Duplicate(u16),
-    /// A `target` on a type that is not an INDEX.
-    #[error("type {0} is not an INDEX: only an INDEX has a target")]
-    TargetWithoutIndex(u16),
-    /// A `keep_in_memory` on a type that is not DATA.
-    #[error("type {0} is not DATA: only DATA takes keep_in_memory, remove it here")]
-    KeepWithoutData(u16),
-    /// A `keep_in_memory` on a type whose values are in no file.
-    #[error(
-        "type {0} is not durable: its values are in no file to be read from, so remove \
-             keep_in_memory"
-    )]
-    KeepWithoutFiles(u16),
-    /// A volatile INDEX whose fan-out would step durable counters.
-    #[error(
-        "type {prefix} is not durable, but its target {target} is: a fan-out that is not \
-             journalled can step only counters of a type with durable = false"
-    )]
-    TargetDurable {
-        /// The INDEX type.
-        prefix: u16,
-        /// What it names.
-        target: u16,
-    },
-    /// A `target` that is not a counter type.
-    #[error("target {target} of type {prefix} is not a COUNTER or COUNTER64 type")]
-    TargetNotCounter {
-        /// The INDEX type.
-        prefix: u16,
-        /// What it names.
-        target: u16,
-    },
+    /// How the numbers of this type count.
+    pub fn counting(&self) -> Counting {
+        self.counter.counting(self.kind)
+    }
+
+    /// Why an option does not go with the kind, or the options not with each other.
+    fn check(&self) -> Result<(), TypeError> {
+        let counter = self.counter.first_given();
+        let misplaced = [
+            (
+                self.kind == Kind::Index,
+                self.target.map(|_| "target"),
+                "INDEX",
+            ),
+            (
+                self.kind == Kind::Index,
+                self.weighted.then_some("weighted"),
+                "INDEX",
+            ),
+            (
+                self.kind == Kind::Data,
+                self.keep_in_memory.map(|_| "keep_in_memory"),
+                "DATA",
+            ),
+            (self.kind.is_counter(), counter, "COUNTER and COUNTER64"),
+        ];
+        for (fits, option, takers) in misplaced {
+            if let Some(option) = option.filter(|_| !fits) {
+                let (prefix, kind) = (self.prefix, self.kind);
+                return Err(TypeError::Misplaced {
+                    prefix,
+                    kind,
+                    option,
+                    takers,
+                });
+            }
+        }
+        self.counter.check(self.prefix, self.kind)
+    }
 }
 
 /// The declared types.
@@ -228,13 +248,9 @@ impl TypeTable {
             if rows.iter().any(|other| other.prefix == row.prefix) {
                 return Err(TypeError::Duplicate(row.prefix));
             }
+            row.check()?;
             if row.kind == Kind::Index {
                 row.target = row.target.or(Some(COUNTER_PREFIX));
-            } else if row.target.is_some() {
-                return Err(TypeError::TargetWithoutIndex(row.prefix));
-            }
-            if row.kind != Kind::Data && row.keep_in_memory.is_some() {
-                return Err(TypeError::KeepWithoutData(row.prefix));
             }
             if !row.keep.durable && row.keep_in_memory.is_some() {
                 return Err(TypeError::KeepWithoutFiles(row.prefix));

@@ -1,10 +1,12 @@
 //! `incr decr`: on a counter, on a named number, and the step of a fan-out.
 
 use super::{Context, Holds, Outcome, Place, Refusal, Reply, View, ViewValue};
+use crate::clock::Expiry;
 use crate::command::change::Change;
-use crate::key::Key;
-use crate::types::Kind;
-use crate::value::counter::{Delta, largest};
+use crate::key::{Key, TypedKey};
+use crate::types::{Counting, Kind};
+use crate::value::Value;
+use crate::value::counter::Delta;
 use crate::value::data::number_of;
 
 /// An arithmetic command.
@@ -26,13 +28,13 @@ impl<'a> Arith<'a> {
         &self,
         place: Place<'a>,
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         if self.target.is_some() {
             return Err(Refusal::NoTarget);
         }
         match (place.holds, place.key) {
-            (Holds::Kind(kind @ (Kind::Counter | Kind::Counter64)), key) => {
+            (Holds::Kind(kind @ (Kind::Counter | Kind::Counter64)), Key::Typed(key)) => {
                 self.decide_counter(key, kind, old, ctx)
             }
             (Holds::Named, key) => self.decide_named(key, old),
@@ -43,18 +45,19 @@ impl<'a> Arith<'a> {
                     kind,
                 })
             }
-            (Holds::Kind(Kind::Data | Kind::Index), Key::Named(_)) => Err(Refusal::NonNumeric),
+            (Holds::Kind(_), Key::Named(_)) => Err(Refusal::NonNumeric),
         }
     }
 
     fn decide_counter(
         &self,
-        key: Key<'a>,
+        key: TypedKey,
         kind: Kind,
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         let step = self.step(kind)?;
+        let counting = ctx.counting(key.prefix, kind);
         let from = match old {
             Some(View {
                 value: ViewValue::Number(number),
@@ -63,14 +66,22 @@ impl<'a> Arith<'a> {
             Some(_) => return Err(Refusal::NonNumeric),
             None => {
                 ctx.may_grow()?;
-                0
+                counting.initial
             }
         };
-        let number = step.apply(from, kind);
-        Ok(Outcome::with(
-            Reply::Number(number),
-            Change::Number { key, number },
-        ))
+        let number = stepped(key, from, step, 1, &counting)?;
+        let (key, expires) = (Key::Typed(key), counting.ends(ctx.now));
+        let change = if old.is_none() && expires != Expiry::NEVER {
+            Change::Put {
+                key,
+                value: Value::Number(number),
+                flags: 0,
+                expires,
+            }
+        } else {
+            Change::Number { key, number }
+        };
+        Ok(Outcome::with(Reply::Number(number), change))
     }
 
     fn decide_named(&self, key: Key<'a>, old: Option<View<'_>>) -> Result<Outcome<'a>, Refusal> {
@@ -105,7 +116,7 @@ impl<'a> Arith<'a> {
     pub fn step(&self, kind: Kind) -> Result<Delta, Refusal> {
         let mut delta = self.delta;
         if kind == Kind::Counter {
-            let max = largest(kind);
+            let max = kind.largest_number();
             if delta.amount > max {
                 return Err(Refusal::DeltaOutOfRange);
             }
@@ -124,9 +135,27 @@ impl<'a> Arith<'a> {
     }
 }
 
+/// What `times` steps make of a counter's number.
+pub fn stepped(
+    key: TypedKey,
+    from: u64,
+    step: Delta,
+    times: u32,
+    counting: &Counting,
+) -> Result<u64, Refusal> {
+    let number = step.apply_within(from, times, counting);
+    number.ok_or(Refusal::OutOfBounds {
+        key,
+        min: counting.min,
+        max: counting.max,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Time;
+    use crate::types::{CounterOptions, Overflow, TypeDef, TypeTable};
 
     fn step(decr: bool, negative: bool, amount: u64, kind: Kind) -> Result<(bool, u64), Refusal> {
         let arith = Arith {
@@ -165,5 +194,99 @@ mod tests {
             step(false, false, u64::MAX, Kind::Counter64),
             Ok((false, u64::MAX))
         );
+    }
+
+    const KEY: TypedKey = TypedKey { prefix: 9, id: 1 };
+
+    /// What `incr 9.1 amount` does to `old` where type 9 has these options.
+    fn incr(
+        counter: CounterOptions,
+        old: Option<u64>,
+        amount: i64,
+    ) -> Result<Outcome<'static>, Refusal> {
+        let row = TypeDef {
+            counter,
+            ..TypeDef::new(KEY.prefix, Kind::Counter)
+        };
+        let ctx = Context {
+            now: Time(5000),
+            types: &TypeTable::new([row]).unwrap(),
+            value_bytes_max: 100,
+            members_max: 100,
+            memory_full: false,
+        };
+        let arith = Arith {
+            key: b"9.1",
+            decr: false,
+            delta: Delta {
+                negative: amount < 0,
+                amount: amount.unsigned_abs(),
+            },
+            target: None,
+        };
+        let place = Place {
+            key: Key::Typed(KEY),
+            holds: Holds::Kind(Kind::Counter),
+        };
+        let old = old.map(|number| View {
+            value: ViewValue::Number(number),
+            flags: 3,
+            expires: Expiry::at(Time(7000)),
+            cas: 1,
+            head: None,
+        });
+        arith.decide(place, old, &ctx)
+    }
+
+    fn number(number: u64) -> Outcome<'static> {
+        let key = Key::Typed(KEY);
+        Outcome::with(Reply::Number(number), Change::Number { key, number })
+    }
+
+    #[test]
+    fn a_missing_counter_starts_from_initial_and_that_from_min() {
+        let mut options = CounterOptions {
+            min: Some(10),
+            ..CounterOptions::default()
+        };
+        assert_eq!(incr(options, None, 5), Ok(number(15)));
+        options.initial = Some(20);
+        assert_eq!(incr(options, None, 5), Ok(number(25)));
+        assert_eq!(incr(options, Some(11), 5), Ok(number(16)));
+    }
+
+    #[test]
+    fn a_ttl_counts_from_the_creation_and_no_step_extends_it() {
+        let options = CounterOptions {
+            ttl_s: Some(60),
+            ..CounterOptions::default()
+        };
+        let created = Change::Put {
+            key: Key::Typed(KEY),
+            value: Value::Number(1),
+            flags: 0,
+            expires: Expiry::at(Time(65_000)),
+        };
+        let created = Outcome::with(Reply::Number(1), created);
+        assert_eq!(incr(options, None, 1), Ok(created));
+        assert_eq!(incr(options, Some(1), 1), Ok(number(2)));
+    }
+
+    #[test]
+    fn a_step_out_of_the_bounds_is_refused_where_overflow_is_an_error() {
+        let options = CounterOptions {
+            max: Some(100),
+            overflow: Some(Overflow::Error),
+            ..CounterOptions::default()
+        };
+        let refusal = Refusal::OutOfBounds {
+            key: KEY,
+            min: 0,
+            max: 100,
+        };
+        assert_eq!(incr(options, Some(99), 1), Ok(number(100)));
+        assert_eq!(incr(options, Some(99), 2), Err(refusal.clone()));
+        assert_eq!(incr(options, None, -1), Err(refusal.clone()));
+        assert_eq!(refusal.to_string(), "9.1 would not be in 0..100");
     }
 }

@@ -30,7 +30,7 @@ pub fn touch<'a>(
     key: Key<'a>,
     exptime: Exptime,
     old: Option<View<'_>>,
-    ctx: &Context,
+    ctx: &Context<'_>,
 ) -> Option<Change<'a>> {
     old?;
     let expires = exptime.resolve(ctx.now);

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::clock::{Expiry, Time};
 use crate::key::Key;
 use crate::limits::RELATIVE_EXPIRY_MAX_S;
-use crate::types::Kind;
+use crate::types::{Counting, Kind, TypeDef, TypeTable};
 use crate::value::{Blob, Entry, Head, Index, Value};
 pub use arith::Arith;
 pub use change::Change;
@@ -184,9 +184,11 @@ impl ViewValue<'_> {
 
 /// What a rule may know beside the old entry.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
+pub struct Context<'t> {
     /// The time of the decision.
     pub now: Time,
+    /// The declared types.
+    pub types: &'t TypeTable,
     /// The longest value, in bytes.
     pub value_bytes_max: usize,
     /// The most members of an index.
@@ -195,7 +197,13 @@ pub struct Context {
     pub memory_full: bool,
 }
 
-impl Context {
+impl Context<'_> {
+    /// How the counters of a type of `kind` count.
+    fn counting(&self, prefix: u16, kind: Kind) -> Counting {
+        let declared = self.types.get(prefix).map(TypeDef::counting);
+        declared.unwrap_or_else(|| Counting::plain(kind))
+    }
+
     fn may_grow(&self) -> Result<(), Refusal> {
         if self.memory_full {
             Err(Refusal::OutOfMemory)

@@ -99,7 +99,7 @@ impl<'a> Put<'a> {
         place: Place<'a>,
         body: Body<'a>,
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         let unmet = match (self.mode, old) {
             (Mode::Add, Some(_)) | (Mode::Replace, None) => Some(Reply::NotStored),
@@ -119,7 +119,7 @@ impl<'a> Put<'a> {
         place: Place<'a>,
         body: Body<'a>,
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         let key = place.key;
         let expires = self.exptime.resolve(ctx.now);
@@ -131,7 +131,7 @@ impl<'a> Put<'a> {
                 change,
             });
         }
-        let value = self.value(place, body)?;
+        let value = self.value(place, body, ctx)?;
         ctx.may_grow()?;
         let change = Change::Put {
             key,
@@ -142,12 +142,24 @@ impl<'a> Put<'a> {
         Ok(Outcome::with(Reply::Stored, change))
     }
 
-    fn value(&self, place: Place<'_>, body: Body<'_>) -> Result<Value, Refusal> {
-        match body {
-            Body::Number(Some(number)) => Ok(Value::Number(number)),
-            Body::Index(Ok(index)) => Ok(Value::Index(index)),
-            Body::Data(blob) => Ok(Value::Data(blob)),
-            body => Err(self.misfit(place, body)),
+    fn value(&self, place: Place<'_>, body: Body<'_>, ctx: &Context<'_>) -> Result<Value, Refusal> {
+        match (body, place.key, place.holds) {
+            (Body::Number(number), Key::Typed(key), Holds::Kind(kind)) => {
+                let counting = ctx.counting(key.prefix, kind);
+                let number = number.filter(|number| counting.holds(*number));
+                number
+                    .map(Value::Number)
+                    .ok_or_else(|| Refusal::NotANumber {
+                        key,
+                        kind,
+                        min: counting.min,
+                        max: counting.max,
+                        got: excerpt(self.body),
+                    })
+            }
+            (Body::Index(Ok(index)), ..) => Ok(Value::Index(index)),
+            (Body::Data(blob), ..) => Ok(Value::Data(blob)),
+            (body, ..) => Err(self.misfit(place, body)),
         }
     }
 
@@ -162,11 +174,6 @@ impl<'a> Put<'a> {
             (Key::Typed(key), _, Body::Index(Err(error)) | Body::Members(Err(error))) => {
                 Refusal::Member { key, error }
             }
-            (Key::Typed(key), Holds::Kind(kind), Body::Number(None)) => Refusal::NotANumber {
-                key,
-                kind,
-                got: excerpt(self.body),
-            },
             (Key::Typed(key), Holds::Kind(kind), _) => self.wrong_kind(key, kind),
             (Key::Typed(_) | Key::Named(_), _, _) => Refusal::NonNumeric,
         }
@@ -177,7 +184,7 @@ impl<'a> Put<'a> {
         place: Place<'a>,
         body: Body<'a>,
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         match (body, place.key) {
             (Body::Members(members), Key::Typed(key)) if self.mode == Mode::Prepend => {
@@ -197,7 +204,7 @@ impl<'a> Put<'a> {
         key: Key<'a>,
         bytes: &'a [u8],
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         let Some(View {
             value: ViewValue::Data(blob),
@@ -226,7 +233,7 @@ impl<'a> Put<'a> {
         key: TypedKey,
         members: Result<Vec<Member>, MemberError>,
         old: Option<View<'_>>,
-        ctx: &Context,
+        ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         let create = match old {
             Some(_) => None,

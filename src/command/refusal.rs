@@ -3,7 +3,6 @@
 
 use crate::key::{KeyError, TypedKey};
 use crate::types::Kind;
-use crate::value::counter::largest;
 use crate::value::index::MemberError;
 
 /// Why a command was refused. Nothing has changed.
@@ -13,12 +12,16 @@ pub enum Refusal {
     #[error("{0}")]
     Key(#[from] KeyError),
     /// A counter's body is not a number in range.
-    #[error("{key} is {}: value must be 0..{}, got \"{got}\"", .kind.name(), largest(*.kind))]
+    #[error("{key} is {}: value must be {min}..{max}, got \"{got}\"", .kind.name())]
     NotANumber {
         /// The counter.
         key: TypedKey,
         /// Its kind.
         kind: Kind,
+        /// The least number of its type.
+        min: u64,
+        /// The largest number of its type.
+        max: u64,
         /// The start of the body, escaped.
         got: String,
     },
@@ -46,6 +49,16 @@ pub enum Refusal {
     /// A delta beyond the width of a COUNTER.
     #[error("a COUNTER's delta must be -4294967295..4294967295")]
     DeltaOutOfRange,
+    /// A step beyond the bounds of a type that refuses those.
+    #[error("{key} would not be in {min}..{max}")]
+    OutOfBounds {
+        /// The counter.
+        key: TypedKey,
+        /// The least number of its type.
+        min: u64,
+        /// The largest number of its type.
+        max: u64,
+    },
     /// A named value that is not a number.
     #[error("cannot increment or decrement non-numeric value")]
     NonNumeric,
@@ -136,6 +149,7 @@ impl Refusal {
             | Self::WrongKind { .. }
             | Self::BadDelta
             | Self::DeltaOutOfRange
+            | Self::OutOfBounds { .. }
             | Self::NonNumeric
             | Self::NoTarget
             | Self::FlushAllOff
@@ -163,6 +177,7 @@ impl Refusal {
             Self::Member { .. } => "an index's body is not a list of members",
             Self::WrongKind { .. } => "the command does not apply to the type",
             Self::BadDelta | Self::DeltaOutOfRange => "the delta is not in range",
+            Self::OutOfBounds { .. } => "a counter would leave the bounds of its type",
             Self::NonNumeric => "incr or decr of a value that is no number",
             Self::NoTarget | Self::TargetNotCounter(_) | Self::TargetDurable { .. } => {
                 "a wrong target type"

@@ -16,7 +16,7 @@ pub fn touch<'a>(
     key: Key<'a>,
     exptime: Exptime,
     old: Option<View<'_>>,
-    ctx: &Context,
+    ctx: &Context<'_>,
 ) -> Outcome<'a> {
     match fetch::touch(key, exptime, old, ctx) {
         Some(change) => Outcome::with(Reply::Touched, change),

@@ -13,6 +13,7 @@ mod parse;
 mod render;
 #[cfg(test)]
 mod tests;
+mod types;
 
 pub use error::{ConfigError, Problem, ProblemKind};
 pub use form::Form;

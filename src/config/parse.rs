@@ -5,63 +5,17 @@
 //! line that is not TOML is left to the syntax error of that line. Used by `Config::parse` only.
 
 use super::error::{ConfigError, Problem, ProblemKind};
-use super::form::{listen_items, nearest, read_bytes, read_flag, read_number};
+use super::form::{listen_items, nearest};
 use super::keys::{KEYS, KeyRow, SECTIONS};
 use super::{Config, ListenAddr};
-use crate::limits;
-use crate::types::{Kind, TypeDef, TypeError, TypeTable, WhenFull};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A value is quoted in an error up to this many characters.
 const FOUND_CHARS_MAX: usize = 60;
-/// A field of a row of `[types]` in its long form, beside `kind`.
-struct TypeField {
-    name: &'static str,
-    /// What it takes, as the end of a sentence.
-    takes: &'static str,
-    /// Reads the value into the row; `None` if it does not fit.
-    read: fn(&DeValue<'_>, &mut TypeDef) -> Option<()>,
-}
 
-const TYPE_FIELDS: [TypeField; 4] = [
-    TypeField {
-        name: "target",
-        takes: "the number of a COUNTER or COUNTER64 type as its target",
-        read: |value, row| {
-            let target = read_number(value).ok()?;
-            row.target = Some(u16::try_from(target).ok()?);
-            Some(())
-        },
-    },
-    TypeField {
-        name: "keep_in_memory",
-        takes: "bytes from 0 to 64m, such as \"1k\", as its keep_in_memory",
-        read: |value, row| {
-            row.keep_in_memory = Some(keep_in_memory(value)?);
-            Some(())
-        },
-    },
-    TypeField {
-        name: "durable",
-        takes: "true or false as its durable",
-        read: |value, row| {
-            row.keep.durable = read_flag(value).ok()?;
-            Some(())
-        },
-    },
-    TypeField {
-        name: "when_full",
-        takes: "\"reject\" or \"evict\" as its when_full",
-        read: |value, row| {
-            row.keep.when_full = value.as_str().and_then(WhenFull::from_name)?;
-            Some(())
-        },
-    },
-];
-
-type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     let (document, syntax) = DeTable::parse_recoverable(text);
@@ -101,10 +55,10 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
 }
 
 /// What the walk has gathered.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     file: &'a str,
     text: &'a str,
-    config: Config,
+    pub(super) config: Config,
     problems: Vec<Problem>,
 }
 
@@ -199,125 +153,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads `[types]`. A row at fault is reported and left out, and so silently are those that
-    /// name it as their target.
-    fn types(&mut self, table: &DeTable<'_>) {
-        let mut rows: Vec<(TypeDef, Range<usize>)> = Vec::new();
-        let mut faulty: Vec<u16> = Vec::new();
-        for (name, value) in table {
-            let prefix = match type_number(name.get_ref()) {
-                Ok(prefix) => prefix,
-                Err(kind) => {
-                    self.report(name.span(), kind);
-                    continue;
-                }
-            };
-            match self.type_row(prefix, value) {
-                Some(row) => rows.push((row, name.span())),
-                None => faulty.push(prefix),
-            }
-        }
-        loop {
-            let error = match TypeTable::new(rows.iter().map(|(row, _)| *row)) {
-                Ok(types) => {
-                    // `[server]` says this, before or after `[types]`.
-                    let named = self.config.types.named();
-                    self.config.types = types.with_named(named);
-                    return;
-                }
-                Err(error) => error,
-            };
-            let (prefix, follows) = match error {
-                TypeError::PrefixOutOfRange => (0, false),
-                TypeError::BuiltIn(prefix)
-                | TypeError::Duplicate(prefix)
-                | TypeError::TargetWithoutIndex(prefix)
-                | TypeError::KeepWithoutData(prefix)
-                | TypeError::KeepWithoutFiles(prefix) => (prefix, false),
-                TypeError::TargetNotCounter { prefix, target }
-                | TypeError::TargetDurable { prefix, target } => (prefix, faulty.contains(&target)),
-            };
-            let Some(at) = rows.iter().position(|(row, _)| row.prefix == prefix) else {
-                return self.report(0..0, error.into());
-            };
-            let (_, span) = rows.remove(at);
-            faulty.push(prefix);
-            if !follows {
-                self.report(span, error.into());
-            }
-        }
-    }
-
-    /// Reads `"KIND"` or `{ kind = "KIND", ... }`; `None` if a fault was reported.
-    fn type_row(&mut self, prefix: u16, value: &Value<'_>) -> Option<TypeDef> {
-        let Some(table) = value.get_ref().as_table() else {
-            let kind = self.type_kind(prefix, value)?;
-            return Some(TypeDef::new(prefix, kind));
-        };
-        let mut row = TypeDef::new(prefix, Kind::Data);
-        let mut whole = true;
-        for (name, field) in table {
-            let name_text = name.get_ref().as_ref();
-            if name_text == "kind" {
-                match self.type_kind(prefix, field) {
-                    Some(kind) => row.kind = kind,
-                    None => whole = false,
-                }
-                continue;
-            }
-            let known = TYPE_FIELDS.iter().find(|known| known.name == name_text);
-            let Some(known) = known else {
-                whole = false;
-                self.unknown_field(prefix, name_text, name.span());
-                continue;
-            };
-            if (known.read)(field.get_ref(), &mut row).is_none() {
-                whole = false;
-                self.bad_type(prefix, field.span(), known.takes, String::new());
-            }
-        }
-        if whole && table.get("kind").is_none() {
-            whole = false;
-            let takes = "a kind, such as { kind = \"INDEX\", target = 4 }";
-            self.bad_type(prefix, value.span(), takes, String::new());
-        }
-        whole.then_some(row)
-    }
-
-    fn unknown_field(&mut self, prefix: u16, name: &str, span: Range<usize>) {
-        let mut known = vec!["kind"];
-        known.extend(TYPE_FIELDS.iter().map(|field| field.name));
-        let hint = did_you_mean(nearest(name, &known));
-        let hint = hint.trim_end_matches(';').to_owned();
-        let takes = format!("the fields {}", known.join(", "));
-        self.bad_type(prefix, span, &takes, hint);
-    }
-
-    fn type_kind(&mut self, prefix: u16, value: &Value<'_>) -> Option<Kind> {
-        let name = value.get_ref().as_str();
-        let kind = name.and_then(Kind::from_name);
-        if kind.is_none() {
-            let names = Kind::ALL.map(Kind::name);
-            let hint = name.and_then(|name| nearest(name, &names));
-            let hint = hint.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
-            let takes = "\"COUNTER\", \"COUNTER64\", \"INDEX\" or \"DATA\"";
-            self.bad_type(prefix, value.span(), takes, hint);
-        }
-        kind
-    }
-
-    fn bad_type(&mut self, prefix: u16, span: Range<usize>, takes: &str, hint: String) {
-        let kind = ProblemKind::TypeRow {
-            prefix,
-            found: self.found(span.clone()),
-            takes: takes.to_owned(),
-            hint,
-        };
-        self.report(span, kind);
-    }
-
     /// The text of a value, cut to a length that fits an error.
-    fn found(&self, span: Range<usize>) -> String {
+    pub(super) fn found(&self, span: Range<usize>) -> String {
         let text = self.text.get(span).unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
         let mut found: String = line.chars().take(FOUND_CHARS_MAX).collect();
@@ -327,7 +164,7 @@ impl Walk<'_> {
         found
     }
 
-    fn report(&mut self, span: Range<usize>, kind: ProblemKind) {
+    pub(super) fn report(&mut self, span: Range<usize>, kind: ProblemKind) {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let rest = self.text.get(line_start..).unwrap_or_default();
@@ -344,22 +181,8 @@ impl Walk<'_> {
     }
 }
 
-/// A type's number: decimal, without leading zeros, so that a type has one name only.
-fn type_number(name: &str) -> Result<u16, ProblemKind> {
-    name.parse()
-        .ok()
-        .filter(|prefix: &u16| *prefix > 0 && prefix.to_string() == name)
-        .ok_or_else(|| ProblemKind::TypeNumber(name.to_owned()))
-}
-
-fn keep_in_memory(value: &DeValue<'_>) -> Option<u32> {
-    let bytes = read_bytes(value).ok()?;
-    let bytes = u32::try_from(bytes).ok()?;
-    (bytes as usize <= limits::VALUE_BYTES_MAX).then_some(bytes)
-}
-
 /// The middle of "unknown ... known ...".
-fn did_you_mean(name: Option<&str>) -> String {
+pub(super) fn did_you_mean(name: Option<&str>) -> String {
     name.map_or_else(
         || ";".to_owned(),
         |name| format!(": did you mean \"{name}\"?"),

@@ -20,12 +20,19 @@ const TYPES: &str = "\
 # DATA longer than its keep_in_memory may leave memory and is then read from the data files.
 # durable = false keeps entries in memory only: they are gone after a restart and in no file.
 # when_full = \"evict\" makes room at memory_limit by removing what is least likely to be wanted.
+# Counters: initial is what a missing one starts from (min), min and max are its bounds (0 and
+# what the kind holds), overflow is what a step beyond them does: \"wrap\" goes on from min above
+# max and stops at min below it, \"saturate\" stops at both, \"error\" is refused; ttl is for how
+# many seconds a counter lives that incr, decr or a fan-out creates.
+# weighted = true multiplies what a fan-out adds by each id's attribute.
 # A type that has entries cannot be taken out, nor change its kind but from COUNTER to COUNTER64.
 #3 = \"DATA\"
 #4 = \"COUNTER\"
 #5 = { kind = \"INDEX\", target = 4 }
 #6 = { kind = \"DATA\", keep_in_memory = \"1k\" }
 #7 = { kind = \"DATA\", durable = false, when_full = \"evict\" }
+#8 = { kind = \"COUNTER\", max = 100, overflow = \"error\", ttl = 60 }
+#9 = { kind = \"INDEX\", target = 8, weighted = true }
 ";
 
 /// The text of `config.ini.example`: every key at its default, with its documentation.

@@ -2,7 +2,7 @@
 //! exact text.
 
 use super::*;
-use crate::types::{Kind, TypeDef};
+use crate::types::{CounterOptions, Counting, Kind, Overflow, TypeDef};
 
 fn config(text: &str) -> Config {
     Config::parse(text, "config.ini").unwrap_or_else(|error| panic!("{error}"))
@@ -229,6 +229,92 @@ fn types_in_both_forms() {
 }
 
 #[test]
+fn counter_options_and_weights() {
+    let text = "[types]\n4 = { kind = \"COUNTER64\", initial = 5, min = 1, \
+                max = 18446744073709551615, overflow = \"error\", ttl = 315360000 }\n\
+                5 = { kind = \"INDEX\", target = 4, weighted = true }\n\
+                6 = { kind = \"COUNTER\", min = 3, ttl = 1 }";
+    let types = config(text).types;
+    let options = CounterOptions {
+        initial: Some(5),
+        min: Some(1),
+        max: Some(u64::MAX),
+        overflow: Some(Overflow::Error),
+        ttl_s: Some(315_360_000),
+    };
+    assert_eq!(types.get(4).unwrap().counter, options);
+    assert!(types.get(5).unwrap().weighted && !types.get(1).unwrap().weighted);
+    let counting = Counting {
+        initial: 3,
+        min: 3,
+        max: u64::from(u32::MAX),
+        overflow: Overflow::Wrap,
+        ttl_s: Some(1),
+    };
+    assert_eq!(types.get(6).unwrap().counting(), counting);
+}
+
+#[test]
+fn counter_options_that_are_not_possible_are_told() {
+    let counter = "takes a whole number from 0 to 18446744073709551615 as its";
+    for (row, error) in [
+        (
+            "{ kind = \"COUNTER\", max = 4294967296 }",
+            "2:1: max 4294967296 of type 9 is larger than what a COUNTER holds, 4294967295",
+        ),
+        (
+            "{ kind = \"COUNTER64\", min = 5, max = 4 }",
+            "2:1: min 5 of type 9 is larger than its max, 4",
+        ),
+        (
+            "{ kind = \"COUNTER\", min = 5, initial = 4 }",
+            "2:1: initial 4 of type 9 is not in its min..max, 5..4294967295",
+        ),
+        (
+            "{ kind = \"DATA\", ttl = 4 }",
+            "2:1: type 9 is DATA: ttl is for COUNTER and COUNTER64 only, remove it here",
+        ),
+        (
+            "{ kind = \"COUNTER\", weighted = true }",
+            "2:1: type 9 is COUNTER: weighted is for INDEX only, remove it here",
+        ),
+        (
+            "{ kind = \"COUNTER\", min = -1 }",
+            &format!("2:31: type 9: -1 is not possible: it {counter} min"),
+        ),
+        (
+            "{ kind = \"COUNTER\", max = 18446744073709551616 }",
+            &format!("2:31: type 9: 18446744073709551616 is not possible: it {counter} max"),
+        ),
+        (
+            "{ kind = \"COUNTER\", initial = \"1\" }",
+            &format!("2:35: type 9: \"1\" is not possible: it {counter} initial"),
+        ),
+        (
+            "{ kind = \"COUNTER\", overflow = \"Saturate\" }",
+            "2:36: type 9: \"Saturate\" is not possible: it takes \"wrap\", \"saturate\" or \
+          \"error\" as its overflow; did you mean \"saturate\"?",
+        ),
+        (
+            "{ kind = \"COUNTER\", ttl = 0 }",
+            "2:31: type 9: 0 is not possible: it takes seconds from 1 to 315360000 as its ttl",
+        ),
+        (
+            "{ kind = \"COUNTER\", ttl = 315360001 }",
+            "2:31: type 9: 315360001 is not possible: it takes seconds from 1 to 315360000 as its \
+          ttl",
+        ),
+        (
+            "{ kind = \"INDEX\", weigthed = true }",
+            "2:23: type 9: weigthed is not possible: it takes the fields kind, target, weighted, \
+          keep_in_memory, initial, min, max, overflow, ttl: did you mean \"weighted\"?",
+        ),
+    ] {
+        assert_eq!(errors(&format!("[types]\n9 = {row}")), [error], "{row}");
+    }
+}
+
+#[test]
 fn each_bad_type_is_told_at_its_line() {
     let text = "[types]\n2 = \"DATA\"\n03 = \"DATA\"\n70000 = \"DATA\"\n4 = \"Counter\"\n\
                 5 = { kind = \"INDEX\", target = 4 }\n6 = { kind = \"INDEX\", target = 7 }\n\
@@ -247,7 +333,7 @@ fn each_bad_type_is_told_at_its_line() {
     assert_eq!(starts, places, "{found:#?}");
     assert_eq!(
         found[10],
-        "13:1: type 13 is not DATA: only DATA takes keep_in_memory, remove it here"
+        "13:1: type 13 is INDEX: keep_in_memory is for DATA only, remove it here"
     );
     assert_eq!(
         found[11],

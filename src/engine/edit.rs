@@ -16,6 +16,8 @@ use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::Kind;
 use crate::value::{self, Content};
 
+type Decided<'a> = Result<Outcome<'a>, Refusal>;
+
 impl Engine {
     /// Decides about one entry and carries the decision out.
     fn edit<'a, P>(
@@ -24,7 +26,7 @@ impl Engine {
         raw: &'a [u8],
         bytes: u64,
         prepare: impl Fn(Place<'a>) -> P,
-        decide: impl Fn(Place<'a>, P, Option<View<'_>>, &Context) -> Result<Outcome<'a>, Refusal>,
+        decide: impl Fn(Place<'a>, P, Option<View<'_>>, &Context<'_>) -> Decided<'a>,
     ) -> Result<Answer, Halt> {
         loop {
             let place = turn.place(raw)?;
@@ -117,7 +119,7 @@ impl Engine {
         raws: &[&'a [u8]],
         bytes: u64,
         prepare: impl Fn(&[Place<'a>]) -> P,
-        decide: impl Fn(&[Place<'a>], P, &WriteSet<'_>, &Context) -> Result<Outcome<'a>, Refusal>,
+        decide: impl Fn(&[Place<'a>], P, &WriteSet<'_>, &Context<'_>) -> Decided<'a>,
     ) -> Result<Answer, Refusal> {
         loop {
             let places: Vec<_> = raws
@@ -258,7 +260,7 @@ impl Engine {
 }
 
 /// How many bytes a decision adds to a value, if that is what it does.
-fn added(decided: &Result<Outcome<'_>, Refusal>) -> Option<usize> {
+fn added(decided: &Decided<'_>) -> Option<usize> {
     match decided.as_ref().ok()?.change.as_ref()? {
         Change::Extend { bytes, .. } => Some(bytes.len()),
         Change::Put { .. }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Answer, Engine, Turn, room_bytes};
-use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue};
+use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue, arith};
 use crate::key::{Key, TypedKey};
-use crate::store::locks::ShardSet;
-use crate::types::TypeTable;
+use crate::store::locks::{ShardSet, WriteSet};
+use crate::types::{Counting, Overflow, TypeTable};
 use crate::value::{Delta, Index};
 
 /// From how many members on all shards are locked: with 256 shards, most of them would be
@@ -30,7 +30,7 @@ impl Engine {
         // changed in between, the second locks all, and so cannot fail for that reason.
         let mut lock_all = false;
         loop {
-            let (target, delta) = step(&turn.types, index, arith)?;
+            let step = step(&turn.types, index, arith)?;
             let seen = match self.look_up(index) {
                 Seen::Missing { seq } => {
                     return Ok(Answer::read(Reply::NotFound, seq));
@@ -42,7 +42,7 @@ impl Engine {
             } else {
                 self.shards_of(index, &seen)
             };
-            let room = self.reserve_if(turn.types.is_durable(target), room_bytes(1, 0))?;
+            let room = self.reserve_if(turn.types.is_durable(step.target), room_bytes(1, 0))?;
             let mut shards = self.store.write_set(set);
             let ctx = self.context(turn);
             let same_types = shards.types().is_some_and(|types| turn.is_current(types));
@@ -57,12 +57,7 @@ impl Engine {
                 lock_all = true;
                 continue;
             }
-            let change = Change::FanOut {
-                index,
-                target,
-                delta,
-            };
-            let decided = decide(current, change, &ctx);
+            let decided = decide(index, &step, current, &shards, &ctx);
             // The reference must go, or the index would be copied at its next edit.
             drop(seen);
             let last_seq = shards.last_seq();
@@ -106,24 +101,41 @@ impl Engine {
     }
 }
 
-/// Which counters a fan-out steps, and by how much.
-fn step(types: &TypeTable, index: TypedKey, arith: &Arith<'_>) -> Result<(u16, Delta), Refusal> {
-    let own = types.get(index.prefix).and_then(|row| row.target);
+/// What a fan-out does to each counter.
+struct Step {
+    /// The prefix of the counters.
+    target: u16,
+    delta: Delta,
+    /// As many times as the member's attribute says.
+    weighted: bool,
+    /// How the counters count.
+    counting: Counting,
+}
+
+fn step(types: &TypeTable, index: TypedKey, arith: &Arith<'_>) -> Result<Step, Refusal> {
+    let row = types.get(index.prefix);
+    let own = row.and_then(|row| row.target);
     let target = arith.target.or(own).unwrap_or(crate::types::COUNTER_PREFIX);
-    let kind = types.get(target).map(|row| row.kind);
-    let kind = kind.filter(|kind| kind.is_counter());
-    let kind = kind.ok_or(Refusal::TargetNotCounter(target))?;
+    let counters = types.get(target).filter(|row| row.kind.is_counter());
+    let counters = counters.ok_or(Refusal::TargetNotCounter(target))?;
     // A restart would not find the index that such a record is about.
     if types.is_durable(target) && !types.is_durable(index.prefix) {
         return Err(Refusal::TargetDurable { index, target });
     }
-    Ok((target, arith.step(kind)?))
+    Ok(Step {
+        target,
+        delta: arith.step(counters.kind)?,
+        weighted: row.is_some_and(|row| row.weighted),
+        counting: counters.counting(),
+    })
 }
 
 fn decide<'a>(
+    key: TypedKey,
+    step: &Step,
     index: Option<&Arc<Index>>,
-    change: Change<'a>,
-    ctx: &Context,
+    shards: &WriteSet<'_>,
+    ctx: &Context<'_>,
 ) -> Result<Outcome<'a>, Refusal> {
     let Some(index) = index else {
         return Ok(Outcome {
@@ -141,8 +153,41 @@ fn decide<'a>(
     if ctx.memory_full {
         return Err(Refusal::OutOfMemory);
     }
+    if step.counting.overflow == Overflow::Error {
+        check_each(step, index, shards, ctx)?;
+    }
+    let change = Change::FanOut {
+        index: key,
+        target: step.target,
+        delta: step.delta,
+    };
     Ok(Outcome {
         reply,
         change: Some(change),
     })
+}
+
+/// Refuses the whole fan-out if one counter refuses its step.
+fn check_each(
+    step: &Step,
+    index: &Index,
+    shards: &WriteSet<'_>,
+    ctx: &Context<'_>,
+) -> Result<(), Refusal> {
+    for member in index.iter() {
+        let key = TypedKey {
+            prefix: step.target,
+            id: member.id,
+        };
+        let from = match shards.view(Key::Typed(key), ctx.now) {
+            Some(View {
+                value: ViewValue::Number(number),
+                ..
+            }) => number,
+            Some(_) | None => step.counting.initial,
+        };
+        let times = if step.weighted { member.attribute } else { 1 };
+        arith::stepped(key, from, step.delta, times, &step.counting)?;
+    }
+    Ok(())
 }

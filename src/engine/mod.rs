@@ -206,9 +206,10 @@ impl Engine {
     }
 
     /// What the rules may know, under the locks of what they decide about.
-    fn context(&self, turn: &Turn) -> Context {
+    fn context<'t>(&self, turn: &'t Turn) -> Context<'t> {
         Context {
             now: self.clock.latest(),
+            types: &turn.types,
             value_bytes_max: turn.settings.value_bytes_max,
             members_max: turn.settings.members_max,
             memory_full: self.memory_full.load(Ordering::Relaxed),

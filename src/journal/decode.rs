@@ -11,7 +11,7 @@ use crate::clock::{Expiry, Time};
 use crate::codec::{CodecError, Reader};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
-use crate::types::{Keep, Kind, TypeDef, TypeError, TypeTable, WhenFull};
+use crate::types::{Keep, Kind, Overflow, TypeDef, TypeError, TypeTable, WhenFull};
 use crate::value::{Blob, Delta, Entry, Index, Member, Place, Value};
 
 /// Why bytes are not a record.
@@ -301,6 +301,7 @@ fn types(reader: &mut Reader<'_>, version: u32) -> Result<TypeTable, DecodeError
 
 fn options(reader: &mut Reader<'_>, row: &mut TypeDef) -> Result<(), DecodeError> {
     for _ in 0..reader.count()? {
+        let counter = &mut row.counter;
         match reader.u8()? {
             tag::OPTION_KEEP_IN_MEMORY => row.keep_in_memory = Some(reader.varint_as()?),
             tag::OPTION_DURABLE => row.keep.durable = reader.varint()? != 0,
@@ -311,8 +312,18 @@ fn options(reader: &mut Reader<'_>, row: &mut TypeDef) -> Result<(), DecodeError
                     _ => return Err(CodecError::Range.into()),
                 }
             }
+            tag::OPTION_INITIAL => counter.initial = Some(reader.varint()?),
+            tag::OPTION_MIN => counter.min = Some(reader.varint()?),
+            tag::OPTION_MAX => counter.max = Some(reader.varint()?),
+            tag::OPTION_OVERFLOW => counter.overflow = Some(overflow(reader.varint_as()?)?),
+            tag::OPTION_TTL => counter.ttl_s = Some(reader.varint_as()?),
+            tag::OPTION_WEIGHTED => row.weighted = flag(reader)?,
             tag => return Err(DecodeError::Unknown("type with the option", tag)),
         }
     }
     Ok(())
+}
+
+fn overflow(tag: u8) -> Result<Overflow, DecodeError> {
+    Overflow::from_tag(tag).ok_or(DecodeError::Unknown("overflow rule with the tag", tag))
 }

@@ -9,7 +9,7 @@ use crate::clock::{Expiry, Time};
 use crate::codec::{put_u8, put_u64, put_varint, put_zigzag};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
-use crate::types::{Keep, Kind, TypeDef, TypeTable, WhenFull};
+use crate::types::{CounterOptions, Keep, Kind, TypeDef, TypeTable, WhenFull};
 use crate::value::{Blob, Entry, LONG_BYTES, Member, Value};
 
 /// Values of at least this size go in by reference, other bytes as a piece of their own.
@@ -415,6 +415,13 @@ fn put_types(out: &mut Vec<u8>, types: &TypeTable) {
 fn put_options(out: &mut Vec<u8>, row: &TypeDef) {
     let Keep { durable, when_full } = row.keep;
     let evicts = when_full == WhenFull::Evict;
+    let CounterOptions {
+        initial,
+        min,
+        max,
+        overflow,
+        ttl_s,
+    } = row.counter;
     let options = [
         (
             tag::OPTION_KEEP_IN_MEMORY,
@@ -422,6 +429,12 @@ fn put_options(out: &mut Vec<u8>, row: &TypeDef) {
         ),
         (tag::OPTION_DURABLE, (!durable).then_some(0)),
         (tag::OPTION_WHEN_FULL, evicts.then_some(1)),
+        (tag::OPTION_INITIAL, initial),
+        (tag::OPTION_MIN, min),
+        (tag::OPTION_MAX, max),
+        (tag::OPTION_OVERFLOW, overflow.map(|rule| rule.tag().into())),
+        (tag::OPTION_TTL, ttl_s.map(u64::from)),
+        (tag::OPTION_WEIGHTED, row.weighted.then_some(1)),
     ];
     let given = options
         .into_iter()

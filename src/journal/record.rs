@@ -68,8 +68,10 @@
 //! members  count varint, u8 1 if attributes follow, of each id its varint difference to the
 //!          one before (modulo 2^32), then of each the attribute varint
 //! ids      count varint, differences as above
-//! option   1: keep_in_memory, bytes; 2: durable, 0 for no; 3: when_full, 1 for evict. Prefix 0
-//!          (DATA) is the named keys, which are there only if they have options
+//! option   1: keep_in_memory, bytes; 2: durable, 0 for no; 3: when_full, 1 for evict; of counters
+//!          4: initial, 5: min, 6: max, 7: overflow, 1 wrap, 2 saturate, 3 error, 8: ttl,
+//!          seconds; of an index 9: weighted, 1 for yes. Prefix 0 (DATA) is the named keys, which
+//!          are there only if they have options
 //! ```
 
 use crate::clock::Time;
@@ -111,6 +113,12 @@ pub(super) mod tag {
     pub(in crate::journal) const OPTION_KEEP_IN_MEMORY: u8 = 1;
     pub(in crate::journal) const OPTION_DURABLE: u8 = 2;
     pub(in crate::journal) const OPTION_WHEN_FULL: u8 = 3;
+    pub(in crate::journal) const OPTION_INITIAL: u8 = 4;
+    pub(in crate::journal) const OPTION_MIN: u8 = 5;
+    pub(in crate::journal) const OPTION_MAX: u8 = 6;
+    pub(in crate::journal) const OPTION_OVERFLOW: u8 = 7;
+    pub(in crate::journal) const OPTION_TTL: u8 = 8;
+    pub(in crate::journal) const OPTION_WEIGHTED: u8 = 9;
 }
 
 /// What a file is.

@@ -27,6 +27,7 @@ pub(super) fn count_refusal(tally: &Tally, refusal: &Refusal) {
         | Refusal::WrongKind { .. }
         | Refusal::BadDelta
         | Refusal::DeltaOutOfRange
+        | Refusal::OutOfBounds { .. }
         | Refusal::NonNumeric
         | Refusal::NoTarget
         | Refusal::TargetNotCounter(_)

@@ -8,7 +8,7 @@ use super::hashing::Hashing;
 use super::pre_images::PreImages;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
-use crate::types::Kind;
+use crate::types::{Counting, Kind};
 use crate::value::{Delta, counter};
 
 /// A number as a table keeps it.
@@ -41,6 +41,55 @@ impl Number for [u32; 2] {
     }
 }
 
+/// What a fan-out does to one counter.
+pub(super) trait Step: Copy {
+    /// What a missing counter starts from.
+    fn initial(self) -> u64;
+    /// The number after the step; `None` if it is refused.
+    fn after(self, number: u64) -> Option<u64>;
+    /// When a counter ends that the step creates.
+    fn ends(self, now: Time) -> Expiry;
+}
+
+/// A step of a type without options.
+#[derive(Clone, Copy)]
+pub(super) struct Plain {
+    pub(super) delta: Delta,
+    pub(super) kind: Kind,
+}
+
+impl Step for Plain {
+    fn initial(self) -> u64 {
+        0
+    }
+    fn after(self, number: u64) -> Option<u64> {
+        Some(self.delta.apply(number, self.kind))
+    }
+    fn ends(self, _: Time) -> Expiry {
+        Expiry::NEVER
+    }
+}
+
+/// A step, or several at once, of a type that counts by its options.
+#[derive(Clone, Copy)]
+pub(super) struct Ruled {
+    pub(super) delta: Delta,
+    pub(super) times: u32,
+    pub(super) counting: Counting,
+}
+
+impl Step for Ruled {
+    fn initial(self) -> u64 {
+        self.counting.initial
+    }
+    fn after(self, number: u64) -> Option<u64> {
+        self.delta.apply_within(number, self.times, &self.counting)
+    }
+    fn ends(self, now: Time) -> Expiry {
+        self.counting.ends(now)
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Counter<N> {
     id: u32,
@@ -56,7 +105,6 @@ struct Extra {
 
 /// The counters of one type in one shard.
 pub(super) struct Counters<N> {
-    kind: Kind,
     numbers: HashTable<Counter<N>>,
     extras: HashTable<Extra>,
     /// What a snapshot in the making still needs.
@@ -71,9 +119,8 @@ struct Whole<N> {
 }
 
 impl<N: Number> Counters<N> {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            kind,
             numbers: HashTable::new(),
             extras: HashTable::new(),
             cut: None,
@@ -185,23 +232,27 @@ impl<N: Number> Counters<N> {
         self.set_number(hashing, hash, id, number);
     }
 
-    /// One step of a fan-out; a missing counter starts at 0.
+    /// One step of a fan-out; a missing counter is created. `None` if the step is refused.
     pub(super) fn step(
         &mut self,
         hashing: &Hashing,
         (hash, id): (u64, u32),
-        delta: Delta,
+        step: impl Step,
         now: Time,
-    ) {
+    ) -> Option<()> {
         self.keep(hashing, hash, id);
         self.end_if_expired(hash, id, now);
-        let kind = self.kind;
         if let Some(number) = self.number_mut(hash, id) {
-            *number = N::pack(delta.apply(number.unpack(), kind));
+            *number = N::pack(step.after(number.unpack())?);
         } else {
-            let number = N::pack(delta.apply(0, kind));
+            let number = N::pack(step.after(step.initial())?);
             self.insert(hashing, hash, Counter { id, number });
+            let ends = step.ends(now);
+            if ends != Expiry::NEVER {
+                self.set_extra(hashing, hash, id, 0, ends);
+            }
         }
+        Some(())
     }
 
     fn end_if_expired(&mut self, hash: u64, id: u32, now: Time) {
@@ -271,7 +322,7 @@ impl<N: Number> Counters<N> {
     }
 
     /// The same counters at another width.
-    pub(super) fn converted<M: Number>(&self, kind: Kind, hashing: &Hashing) -> Counters<M> {
+    pub(super) fn converted<M: Number>(&self, hashing: &Hashing) -> Counters<M> {
         let mut numbers = HashTable::with_capacity(self.numbers.len());
         for counter in &self.numbers {
             let number = M::pack(counter.number.unpack());
@@ -287,7 +338,6 @@ impl<N: Number> Counters<N> {
             extras.insert_unique(hashing.id(id), extra, |extra| hashing.id(extra.id));
         }
         Counters {
-            kind,
             numbers,
             extras,
             cut: None,

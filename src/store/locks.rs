@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::Store;
+use super::counters::{Plain, Ruled, Step};
 use super::hashing::shard_of;
 use super::shard::{Misfit, Shard, Stamp};
 use crate::clock::Time;
@@ -14,8 +15,8 @@ use crate::command::{View, ViewValue};
 use crate::holds::Hold;
 use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
-use crate::types::TypeTable;
-use crate::value::{Blob, Delta, Entry, Index};
+use crate::types::{Counting, TypeTable};
+use crate::value::{Blob, Delta, Entry, Index, Member};
 
 const WORDS: usize = SHARDS / 64;
 
@@ -219,19 +220,42 @@ impl<'s> WriteSet<'s> {
     ) -> Result<(), Misfit> {
         let members = self.index(index, stamp.time).cloned();
         let members = members.ok_or_else(|| stamp.misfit(&format_args!("{index} is not there")))?;
-        let store = self.store;
-        for ids in members.id_slices() {
-            for id in ids {
-                let hash = store.hashing().id(*id);
-                let counter = TypedKey {
-                    prefix: target,
-                    id: *id,
+        let types = self.types().map(Arc::clone).unwrap_or_default();
+        let counters = types.get(target).map(|row| (row.kind, row.counting()));
+        let Some((kind, counting)) = counters else {
+            return Err(stamp.misfit(&format_args!("there is no type {target}")));
+        };
+        if types.get(index.prefix).is_some_and(|row| row.weighted) {
+            for Member { id, attribute } in members.iter() {
+                let step = Ruled {
+                    delta,
+                    times: attribute,
+                    counting,
                 };
-                self.shard_mut(hash, stamp)?
-                    .step(hash, counter, delta, stamp)?;
+                self.step(target, id, step, stamp)?;
+            }
+        } else if counting == Counting::plain(kind) {
+            for id in members.id_slices().flatten() {
+                self.step(target, *id, Plain { delta, kind }, stamp)?;
+            }
+        } else {
+            let step = Ruled {
+                delta,
+                times: 1,
+                counting,
+            };
+            for id in members.id_slices().flatten() {
+                self.step(target, *id, step, stamp)?;
             }
         }
         Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self, prefix: u16, id: u32, step: impl Step, stamp: Stamp) -> Result<(), Misfit> {
+        let hash = self.store.hashing().id(id);
+        self.shard_mut(hash, stamp)?
+            .step(hash, TypedKey { prefix, id }, step, stamp)
     }
 
     fn flush(&mut self, at: Option<Time>, stamp: Stamp) {

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::counters::Step;
 use super::cut::{Piece, Progress, ShardCut, Took};
 use super::hashing::Hashing;
 use super::items::Items;
@@ -14,7 +15,7 @@ use crate::command::change::{Change, Side};
 use crate::command::{Holds, Place, View};
 use crate::key::{Key, TypedKey};
 use crate::types::TypeTable;
-use crate::value::{Attributes, Blob, Delta, Entry, Value, data};
+use crate::value::{Attributes, Blob, Entry, Value, data};
 
 /// The tables of one shard.
 pub struct Shard {
@@ -335,13 +336,13 @@ impl Shard {
         &mut self,
         hash: u64,
         counter: TypedKey,
-        delta: Delta,
+        step: impl Step,
         stamp: Stamp,
     ) -> Result<(), Misfit> {
         self.note(stamp);
-        let fits = self.table_mut(counter.prefix).and_then(|(table, hashing)| {
-            table.step(hashing, (hash, counter.id), delta, stamp.time)
-        });
+        let fits = self
+            .table_mut(counter.prefix)
+            .and_then(|(table, hashing)| table.step(hashing, (hash, counter.id), step, stamp.time));
         fits.map_err(|unfit| stamp.misfit(&format_args!("{counter} {unfit}")))
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::counters::{Counters, Number};
+use super::counters::{Counters, Number, Step};
 use super::hashing::Hashing;
 use super::items::{IndexItem, Items};
 use super::shard::Stamp;
@@ -13,7 +13,7 @@ use crate::command::View;
 use crate::command::change::Side;
 use crate::key::{Key, TypedKey};
 use crate::types::Kind;
-use crate::value::{Attributes, Blob, Delta, Entry, Index, Member, Value};
+use crate::value::{Attributes, Blob, Entry, Index, Member, Value};
 
 /// The entries of one type in one shard.
 pub(super) enum Table {
@@ -32,6 +32,8 @@ pub(super) enum Unfit {
     Misplaced,
     #[error("is not in memory")]
     Away,
+    #[error("does not take that step")]
+    OutOfBounds,
 }
 
 /// `Ok` if the entry was there.
@@ -46,8 +48,8 @@ pub(super) type Edit<'c> = (Option<(u32, Expiry)>, &'c [Member], &'c [u32]);
 impl Table {
     pub(super) fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Counter => Self::Counter(Counters::new(kind)),
-            Kind::Counter64 => Self::Counter64(Counters::new(kind)),
+            Kind::Counter => Self::Counter(Counters::new()),
+            Kind::Counter64 => Self::Counter64(Counters::new()),
             Kind::Index => Self::Index(Items::new()),
             Kind::Data => Self::Data(Items::new()),
         }
@@ -187,15 +189,15 @@ impl Table {
         &mut self,
         hashing: &Hashing,
         place: (u64, u32),
-        delta: Delta,
+        step: impl Step,
         now: Time,
     ) -> Result<(), Unfit> {
-        match self {
-            Self::Counter(table) => table.step(hashing, place, delta, now),
-            Self::Counter64(table) => table.step(hashing, place, delta, now),
+        let taken = match self {
+            Self::Counter(table) => table.step(hashing, place, step, now),
+            Self::Counter64(table) => table.step(hashing, place, step, now),
             Self::Index(_) | Self::Data(_) => return Err(Unfit::Misplaced),
-        }
-        Ok(())
+        };
+        taken.ok_or(Unfit::OutOfBounds)
     }
 
     pub(super) fn extend(
@@ -291,7 +293,7 @@ impl Table {
     pub(super) fn converted(self, kind: Kind, hashing: &Hashing) -> Self {
         match self {
             Self::Counter(table) if kind == Kind::Counter64 => {
-                Self::Counter64(table.converted(kind, hashing))
+                Self::Counter64(table.converted(hashing))
             }
             table if table.kind() == kind => table,
             Self::Counter(_) | Self::Counter64(_) | Self::Index(_) | Self::Data(_) => {

@@ -2,7 +2,7 @@
 
 use crate::clock::Expiry;
 use crate::key::decimal;
-use crate::types::Kind;
+use crate::types::{Counting, Kind, Overflow};
 
 /// A signed step of up to 64 bits of magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +28,36 @@ impl Delta {
         if self.negative {
             return number.saturating_sub(self.amount);
         }
-        number.wrapping_add(self.amount) & largest(kind)
+        number.wrapping_add(self.amount) & kind.largest_number()
     }
-}
 
-/// The largest number that a kind holds: that of a COUNTER, or 64 bits.
-pub fn largest(kind: Kind) -> u64 {
-    match kind {
-        Kind::Counter => u64::from(u32::MAX),
-        Kind::Counter64 | Kind::Index | Kind::Data => u64::MAX,
+    /// The number after `weight` of these steps at once, in a type that counts by `counting`;
+    /// `None` if they are refused. A number that older bounds let in counts as the nearest one
+    /// within the bounds.
+    pub fn apply_within(self, number: u64, weight: u32, counting: &Counting) -> Option<u64> {
+        let (min, max) = (u128::from(counting.min), u128::from(counting.max));
+        let from = u128::from(number).clamp(min, max);
+        let amount = u128::from(self.amount) * u128::from(weight);
+        let room = if self.negative {
+            from - min
+        } else {
+            max - from
+        };
+        let number = match (counting.overflow, self.negative) {
+            (_, true) if amount <= room => from - amount,
+            (_, false) if amount <= room => from + amount,
+            (Overflow::Error, _) => return None,
+            (Overflow::Wrap | Overflow::Saturate, true) => min,
+            (Overflow::Saturate, false) => max,
+            (Overflow::Wrap, false) => min + (amount - room - 1) % (max - min + 1),
+        };
+        u64::try_from(number).ok()
     }
 }
 
 /// Reads the body of a `set`: decimal digits in range, nothing else.
 pub fn parse(body: &[u8], kind: Kind) -> Option<u64> {
-    decimal(body).filter(|number| *number <= largest(kind))
+    decimal(body).filter(|number| *number <= kind.largest_number())
 }
 
 /// The cas unique of a counter: a function of value, flags and expiry, never 0. It is visible
@@ -76,6 +91,7 @@ fn mix(mut bits: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::clock::Time;
+    use proptest::prelude::*;
 
     #[test]
     fn adding_wraps_at_the_width_and_subtracting_stops_at_zero() {
@@ -90,6 +106,110 @@ mod tests {
         assert_eq!(plus(1).apply(u64::MAX, Kind::Counter64), 0);
         assert_eq!(plus(7).reversed().apply(5, Kind::Counter), 0);
         assert_eq!(plus(7).reversed().apply(8, Kind::Counter64), 1);
+    }
+
+    fn counting(min: u64, max: u64, overflow: Overflow) -> Counting {
+        Counting {
+            initial: min,
+            min,
+            max,
+            overflow,
+            ttl_s: None,
+        }
+    }
+
+    #[test]
+    fn at_its_bounds_a_counter_wraps_stops_or_refuses() {
+        let to = |from, amount: i64, overflow| {
+            let delta = Delta {
+                negative: amount < 0,
+                amount: amount.unsigned_abs(),
+            };
+            delta.apply_within(from, 1, &counting(10, 19, overflow))
+        };
+        for (from, amount, wrap, saturate, error) in [
+            (15, 4, 19, 19, Some(19)),
+            (15, 5, 10, 19, None),
+            (15, 7, 12, 19, None),
+            (15, 25, 10, 19, None),
+            (15, -5, 10, 10, Some(10)),
+            (15, -6, 10, 10, None),
+            (15, 0, 15, 15, Some(15)),
+            // What older bounds let in counts as the nearest number.
+            (3, 0, 10, 10, Some(10)),
+            (3, 2, 12, 12, Some(12)),
+            (99, 0, 19, 19, Some(19)),
+            (99, 1, 10, 19, None),
+            (99, -1, 18, 18, Some(18)),
+        ] {
+            assert_eq!(
+                to(from, amount, Overflow::Wrap),
+                Some(wrap),
+                "{from} {amount}"
+            );
+            assert_eq!(
+                to(from, amount, Overflow::Saturate),
+                Some(saturate),
+                "{from} {amount}"
+            );
+            assert_eq!(to(from, amount, Overflow::Error), error, "{from} {amount}");
+        }
+    }
+
+    #[test]
+    fn many_steps_at_once_do_not_lose_a_bit() {
+        let most = Delta {
+            negative: false,
+            amount: u64::MAX,
+        };
+        let all = counting(0, u64::MAX, Overflow::Wrap);
+        // (2^64 - 1) * (2^32 - 1) = 1 - 2^32 modulo 2^64
+        let wrapped = 1u64.wrapping_sub(1 << 32);
+        assert_eq!(most.apply_within(0, u32::MAX, &all), Some(wrapped));
+        assert_eq!(most.apply_within(7, 0, &all), Some(7));
+        assert_eq!(most.reversed().apply_within(7, 2, &all), Some(0));
+        let one = counting(5, 5, Overflow::Wrap);
+        assert_eq!(most.apply_within(5, 3, &one), Some(5));
+    }
+
+    proptest! {
+        #[test]
+        fn steps_within_bounds_are_those_of_wide_numbers(
+            bounds: (u64, u64), from: u64, negative: bool, amount: u64, weight: u32, near: bool,
+        ) {
+            let (min, max) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1));
+            let from = if near { max.saturating_sub(from % 9) } else { from }.clamp(min, max);
+            let amount = if near { amount % 9 } else { amount };
+            let weight = if near { weight % 4 } else { weight };
+            let delta = Delta { negative, amount };
+            let sum = i128::from(from) + i128::from(amount) * i128::from(weight)
+                * if negative { -1 } else { 1 };
+            let (low, high) = (i128::from(min), i128::from(max));
+            for overflow in Overflow::ALL {
+                let expected = match overflow {
+                    _ if (low..=high).contains(&sum) => Some(sum),
+                    Overflow::Error => None,
+                    Overflow::Wrap if sum > high => {
+                        Some((sum - low).rem_euclid(high - low + 1) + low)
+                    }
+                    Overflow::Wrap | Overflow::Saturate => Some(sum.clamp(low, high)),
+                };
+                let found = delta.apply_within(from, weight, &counting(min, max, overflow));
+                prop_assert_eq!(found.map(i128::from), expected);
+            }
+        }
+
+        #[test]
+        fn without_options_the_rules_are_those_of_the_kind(
+            from: u64, negative: bool, amount: u64, wide: bool,
+        ) {
+            let kind = if wide { Kind::Counter64 } else { Kind::Counter };
+            let largest = kind.largest_number();
+            let (from, amount) = (from & largest, amount & largest);
+            let delta = Delta { negative, amount };
+            let ruled = delta.apply_within(from, 1, &Counting::plain(kind));
+            prop_assert_eq!(ruled, Some(delta.apply(from, kind)));
+        }
     }
 
     #[test]
