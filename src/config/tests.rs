@@ -307,7 +307,8 @@ fn counter_options_that_are_not_possible_are_told() {
         (
             "{ kind = \"INDEX\", weigthed = true }",
             "2:23: type 9: weigthed is not possible: it takes the fields kind, target, weighted, \
-          keep_in_memory, initial, min, max, overflow, ttl: did you mean \"weighted\"?",
+             keep_in_memory, durable, when_full, initial, min, max, overflow, ttl: \
+             did you mean \"weighted\"?",
         ),
     ] {
         assert_eq!(errors(&format!("[types]\n9 = {row}")), [error], "{row}");
