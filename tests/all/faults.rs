@@ -169,8 +169,8 @@ fn path_of<'a>(line: &'a str, call: &str) -> Option<&'a str> {
 #[test]
 fn a_file_whose_sync_failed_is_never_synced_or_written_again() {
     let mut gets = 0;
-    for fault in 0..setting("STORAGE_SERVER_FAULTS", 3) {
-        let inject = format!("inject=fdatasync:error=EIO:when={}", 20 + fault * 13);
+    for fault in 0..setting("STORAGE_SERVER_FAILED_SYNCS", 3) {
+        let inject = format!("inject=fdatasync:error=EIO:when={}", 20 + fault * 13 % 997);
         let trace = ["-e", "trace=fdatasync,fsync,pwritev", "-e", &inject];
         let home = traced(
             Config::standard().with("data", "fsync", "\"always\""),
