@@ -7,6 +7,7 @@
 use crate::config::{Config, ConfigError};
 use crate::exit::Exit;
 use crate::limits;
+use crate::server::access::{Access, AccessError};
 use crate::server::files::{self, FileError};
 use crate::tools::Tool;
 use clap::Parser;
@@ -84,6 +85,9 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The users or the certificate that it names cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The file is wrong.
     #[error("{0:#}")]
     Config(#[from] ConfigError),
@@ -138,8 +142,12 @@ pub fn reload(args: &Args, source: &ConfigSource) -> Result<Config, LoadError> {
 
 /// Carries out `--check`: a line to `out` if all is well, the errors to `err` if not.
 pub fn check(args: &Args, out: &mut impl Write, err: &mut impl Write) -> Exit {
-    let (written, exit) = match load(args) {
-        Ok((_, source)) => (writeln!(out, "{source}: ok"), Exit::Ok),
+    let checked = load(args).and_then(|(config, source)| {
+        Access::load(&config)?;
+        Ok(source)
+    });
+    let (written, exit) = match checked {
+        Ok(source) => (writeln!(out, "{source}: ok"), Exit::Ok),
         Err(error) => (writeln!(err, "{error}"), Exit::Config),
     };
     // A verdict that nobody could read is not a success.

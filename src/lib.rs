@@ -10,7 +10,7 @@
 //! | layer | modules | what they are |
 //! |---|---|---|
 //! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`exit`] | bounds, time, figures |
-//! | 1 | [`key`] [`types`] [`value`] [`config`] | what is stored, and what the operator says |
+//! | 1 | [`key`] [`types`] [`value`] [`config`] [`users`] | what is stored, and who may |
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |
 //! | 4 | [`engine`] | the choke point: decide, journal, apply, in one order |
@@ -43,4 +43,5 @@ pub mod stats;
 pub mod store;
 pub mod tools;
 pub mod types;
+pub mod users;
 pub mod value;

@@ -64,10 +64,21 @@ pub const OUTPUT_BYTES_HIGH: usize = 256 << 10;
 /// An idle connection keeps buffers of at most this size.
 pub const BUFFER_BYTES_KEPT: usize = 16 << 10;
 
+/// The longest name of a user, in bytes.
+pub const USER_BYTES_MAX: usize = 64;
+
+/// The longest password, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+
+/// How many bytes a client may send, and how many it is sent, before it has said who it is.
+pub const LOGIN_BYTES_MAX: usize = 1 << 10;
+
 const _: () = {
     assert!(SHARDS.is_power_of_two());
     assert!(LINE_BYTES_MAX > KEY_BYTES_MAX * 2);
     assert!(LONG_LINE_BYTES_MAX > LINE_BYTES_MAX);
+    // The longest login fits, with a key of the longest and its numbers.
+    assert!(LOGIN_BYTES_MAX > KEY_BYTES_MAX + USER_BYTES_MAX + PASSWORD_BYTES_MAX + 64);
     // A full index and the largest request each fit one batch.
     assert!(MEMBERS_MAX * 8 + LINE_BYTES_MAX < BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX * 4 + LONG_LINE_BYTES_MAX < BATCH_BYTES_MAX);

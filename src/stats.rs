@@ -62,6 +62,10 @@ metrics! {
     StoreTooLarge,
     /// Writes refused at the memory limit.
     StoreNoMemory,
+    /// Logins.
+    AuthCmds,
+    /// Logins that were refused.
+    AuthErrors,
     /// Bytes from clients.
     BytesRead,
     /// Bytes to clients.

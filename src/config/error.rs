@@ -88,12 +88,19 @@ pub enum ProblemKind {
         /// `; ...` or nothing.
         hint: String,
     },
-    /// An address that other machines reach, without the consent to that.
+    /// An address that other machines reach, where clients need not say who they are.
     #[error(
-        "{address} can be reached from other machines and there is no authentication: listen on \
-         127.0.0.1 or a unix socket, or set allow_public = true in [server] if a firewall guards it"
+        "{address} can be reached from other machines and everybody would be served: listen on \
+         127.0.0.1 or a unix socket, or set users in [access], or set allow_public = true in \
+         [server] if a firewall guards it"
     )]
     Public {
+        /// The address.
+        address: String,
+    },
+    /// A TLS address without a certificate or its key.
+    #[error("{address} speaks TLS: set cert and key in [tls]")]
+    NoCertificate {
         /// The address.
         address: String,
     },

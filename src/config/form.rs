@@ -200,9 +200,10 @@ impl fmt::Display for Form {
                 "a path"
             }),
             Self::Mode { .. } => out.write_str("octal permission bits such as \"0660\""),
-            Self::Listen => {
-                out.write_str("\"host:port\", \"[ipv6]:port\" or \"unix:/path\", or a list of them")
-            }
+            Self::Listen => out.write_str(
+                "\"host:port\", \"[ipv6]:port\", \"tls:host:port\" or \"unix:/path\", or a list \
+                     of them",
+            ),
         }
     }
 }

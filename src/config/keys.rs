@@ -48,7 +48,7 @@ impl KeyRow {
 }
 
 /// The sections, in the order of the example file. `types` has rows of its own kind.
-pub(super) const SECTIONS: [&str; 4] = ["server", "log", "data", "types"];
+pub(super) const SECTIONS: [&str; 6] = ["server", "access", "tls", "log", "data", "types"];
 
 /// 0 in the file is `None` in the configuration.
 fn none_if_zero<T: TryFrom<u64>>(number: u64) -> Option<T> {
@@ -83,7 +83,10 @@ pub const KEYS: &[KeyRow] = &[
         default: "\"127.0.0.1:11211\"",
         form: Form::Listen,
         applies: Applies::AtRestart,
-        doc: &["Where to listen. A host name is resolved at the start, to all of its addresses."],
+        doc: &[
+            "Where to listen. A host name is resolved at the start, to all of its addresses. With",
+            "\"tls:\" before it an address speaks TLS, with the certificate of [tls].",
+        ],
     },
     KeyRow {
         key: "server.allow_public",
@@ -94,8 +97,9 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::AtRestart,
         doc: &[
-            "Listening on an address that other machines reach is meant. There is no",
-            "authentication: without this, such an address is refused at the start.",
+            "Serve whoever reaches an address. Without this, an address that other machines reach",
+            "is refused at the start unless clients say who they are: by users in [access], or on",
+            "a TLS address by a certificate that client_ca in [tls] asks for.",
         ],
     },
     KeyRow {
@@ -291,6 +295,70 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::OnHup,
         doc: &["From where term and shutdown are served: loopback and unix sockets, or anywhere."],
+    },
+    KeyRow {
+        key: "access.users",
+        default: "\"\"",
+        form: Form::Path {
+            may_be_empty: true,
+            set: |config, value| config.users = none_if_empty(value),
+            get: |config| shown(config.users.as_ref()),
+        },
+        applies: Applies::AtRestart,
+        doc: &[
+            "The file of users: a line each, as storage_server passwd USER prints it. With it a",
+            "client is served only after memcached's login, set KEY 0 0 BYTES with USER PASSWORD",
+            "as the value; \"\" serves everybody. A HUP reads the file again.",
+        ],
+    },
+    KeyRow {
+        key: "access.login_on_unix",
+        default: "true",
+        form: Form::Flag {
+            set: |config, value| config.login_on_unix = value,
+            get: |config| config.login_on_unix,
+        },
+        applies: Applies::AtRestart,
+        doc: &["With users: ask for a login on unix sockets, too, besides their unix_mode."],
+    },
+    KeyRow {
+        key: "tls.cert",
+        default: "\"\"",
+        form: Form::Path {
+            may_be_empty: true,
+            set: |config, value| config.tls_cert = none_if_empty(value),
+            get: |config| shown(config.tls_cert.as_ref()),
+        },
+        applies: Applies::OnHup,
+        doc: &[
+            "The certificate of TLS addresses and its chain, in PEM. A HUP reads it again; should",
+            "that fail, the old one stays.",
+        ],
+    },
+    KeyRow {
+        key: "tls.key",
+        default: "\"\"",
+        form: Form::Path {
+            may_be_empty: true,
+            set: |config, value| config.tls_key = none_if_empty(value),
+            get: |config| shown(config.tls_key.as_ref()),
+        },
+        applies: Applies::OnHup,
+        doc: &["Its private key, in PEM; a file that others may read is refused."],
+    },
+    KeyRow {
+        key: "tls.client_ca",
+        default: "\"\"",
+        form: Form::Path {
+            may_be_empty: true,
+            set: |config, value| config.tls_client_ca = none_if_empty(value),
+            get: |config| shown(config.tls_client_ca.as_ref()),
+        },
+        applies: Applies::AtRestart,
+        doc: &[
+            "Serve only clients with a certificate that one of these, in PEM, has signed; \"\"",
+            "asks for none. A HUP reads the file again.",
+        ],
     },
     KeyRow {
         key: "log.file",

@@ -19,6 +19,8 @@ pub enum ListenAddr {
         host: String,
         /// The port; 0 lets the system choose one.
         port: u16,
+        /// TLS is spoken there.
+        tls: bool,
     },
     /// A unix socket at this path.
     Unix(PathBuf),
@@ -51,7 +53,7 @@ pub enum ListenError {
 }
 
 impl ListenAddr {
-    /// Reads `host:port`, `[v6]:port` or `unix:path`.
+    /// Reads `host:port`, `[v6]:port`, either with `tls:` before it, or `unix:path`.
     pub fn parse(text: &str) -> Result<Self, ListenError> {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() || path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
@@ -59,7 +61,9 @@ impl ListenAddr {
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
-        let (host, port) = text.rsplit_once(':').ok_or(ListenError::NoPort)?;
+        let encrypted = text.strip_prefix("tls:");
+        let at = encrypted.unwrap_or(text);
+        let (host, port) = at.rsplit_once(':').ok_or(ListenError::NoPort)?;
         let host = Self::host(host)?;
         if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(ListenError::BadPort);
@@ -68,6 +72,7 @@ impl ListenAddr {
         Ok(Self::Tcp {
             host: host.to_owned(),
             port,
+            tls: encrypted.is_some(),
         })
     }
 
@@ -93,6 +98,11 @@ impl ListenAddr {
         Ok(text)
     }
 
+    /// True if TLS is spoken there.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tcp { tls: true, .. })
+    }
+
     /// True if only this machine reaches the address. A name other than `localhost` may mean
     /// anything, so it counts as public.
     pub fn is_local(&self) -> bool {
@@ -109,8 +119,14 @@ impl ListenAddr {
 impl fmt::Display for ListenAddr {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(out, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(out, "{host}:{port}"),
+            Self::Tcp { host, port, tls } => {
+                let tls = if *tls { "tls:" } else { "" };
+                if host.contains(':') {
+                    write!(out, "{tls}[{host}]:{port}")
+                } else {
+                    write!(out, "{tls}{host}:{port}")
+                }
+            }
             Self::Unix(path) => write!(out, "unix:{}", path.display()),
         }
     }
@@ -130,6 +146,8 @@ mod tests {
             "cache-1.example.org:80",
             "unix:/run/storage_server.sock",
             "unix:relative.sock",
+            "tls:127.0.0.1:11212",
+            "tls:[::1]:0",
         ] {
             let address = ListenAddr::parse(text).unwrap();
             assert_eq!(address.to_string(), text);
@@ -152,6 +170,9 @@ mod tests {
             ("[127.0.0.1]:1", E::BadIpv6),
             ("a b:1", E::BadHost),
             ("*:1", E::BadHost),
+            ("tls:", E::NoPort),
+            ("tls:11212", E::NoPort),
+            ("tls:unix:/x", E::NoBrackets),
             ("unix:", E::BadPath),
             ("unix:/a\0b", E::BadPath),
         ] {
@@ -170,6 +191,8 @@ mod tests {
             ("[::ffff:127.0.0.1]:1", true),
             ("LocalHost:1", true),
             ("unix:/x", true),
+            ("tls:localhost:1", true),
+            ("tls:10.0.0.1:1", false),
             ("0.0.0.0:1", false),
             ("[::]:1", false),
             ("10.0.0.1:1", false),

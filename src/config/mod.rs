@@ -57,6 +57,16 @@ pub struct Config {
     pub allow_term: bool,
     /// From where `term` and `shutdown` are served.
     pub term_from: TermFrom,
+    /// The file of users; `None` lets everybody in.
+    pub users: Option<PathBuf>,
+    /// Users say who they are on unix sockets, too.
+    pub login_on_unix: bool,
+    /// The certificate of TLS addresses, with its chain.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
+    /// Who must have signed the certificates of clients; `None` asks for none.
+    pub tls_client_ca: Option<PathBuf>,
     /// The permission bits of unix sockets.
     pub unix_mode: u32,
     /// Listening on an address that other machines reach is meant.
@@ -88,6 +98,7 @@ impl Default for Config {
             listen: vec![ListenAddr::Tcp {
                 host: "127.0.0.1".to_owned(),
                 port: 11211,
+                tls: false,
             }],
             daemon: false,
             max_clients: 1024,
@@ -102,6 +113,11 @@ impl Default for Config {
             term_from: TermFrom::Local,
             unix_mode: 0o600,
             allow_public: false,
+            users: None,
+            login_on_unix: true,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
             log_file: None,
             log_level: LogLevel::Info,
             data_dir: PathBuf::from("data"),

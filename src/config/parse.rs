@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     for (name, value) in document.get_ref() {
         walk.section(name.get_ref(), name.span(), value);
     }
-    walk.check_public(document.get_ref());
+    walk.check_addresses(document.get_ref());
     let mut problems = walk.problems;
     let mut position = 0;
     problems.retain(|problem| {
@@ -134,20 +134,25 @@ impl Walk<'_> {
         self.report(span, kind);
     }
 
-    /// An address that other machines reach needs the operator's consent.
-    fn check_public(&mut self, document: &DeTable<'_>) {
+    /// An address that other machines reach needs clients that say who they are, or the
+    /// operator's consent; one that speaks TLS needs a certificate.
+    fn check_addresses(&mut self, document: &DeTable<'_>) {
         let listen = document
             .get("server")
             .and_then(|server| server.get_ref().as_table()?.get("listen"));
-        let Some(listen) = listen.filter(|_| !self.config.allow_public) else {
-            return;
-        };
-        for item in listen_items(listen) {
-            let address = item.get_ref().as_str().map(ListenAddr::parse);
-            if let Some(Ok(address)) = address
-                && !address.is_local()
-            {
-                let address = address.to_string();
+        for item in listen.into_iter().flat_map(listen_items) {
+            let Some(Ok(at)) = item.get_ref().as_str().map(ListenAddr::parse) else {
+                continue;
+            };
+            let config = &self.config;
+            let has_login = config.users.is_some();
+            let asks_certificate = at.is_tls() && config.tls_client_ca.is_some();
+            let is_meant = at.is_local() || has_login || asks_certificate || config.allow_public;
+            let has_certificate = config.tls_cert.is_some() && config.tls_key.is_some();
+            let address = at.to_string();
+            if at.is_tls() && !has_certificate {
+                self.report(item.span(), ProblemKind::NoCertificate { address });
+            } else if !is_meant {
                 self.report(item.span(), ProblemKind::Public { address });
             }
         }

@@ -121,11 +121,11 @@ fn errors_name_the_place_the_key_and_the_remedy() {
         (
             "[sever]\n",
             "1:2: unknown section [sever]: did you mean \"server\"? \
-             known sections: server, log, data, types",
+             known sections: server, access, tls, log, data, types",
         ),
         (
             "[http]\n",
-            "1:2: unknown section [http]; known sections: server, log, data, types",
+            "1:2: unknown section [http]; known sections: server, access, tls, log, data, types",
         ),
         (
             "fsync = \"never\"",
@@ -172,14 +172,18 @@ fn errors_name_the_place_the_key_and_the_remedy() {
         (
             "[server]\nlisten = [\"a:1\", \"::1:2\"]\nallow_public = 1",
             "2:18: server.listen = \"::1:2\" is not possible: it takes \"host:port\", \
-             \"[ipv6]:port\" or \"unix:/path\", or a list of them; \
+             \"[ipv6]:port\", \"tls:host:port\" or \"unix:/path\", or a list of them; \
              an IPv6 address goes in brackets",
         ),
         (
             "[server]\nlisten = [\"127.0.0.1:1\", \"0.0.0.0:1\"]",
-            "2:26: 0.0.0.0:1 can be reached from other machines and there is no authentication: \
-             listen on 127.0.0.1 or a unix socket, or set allow_public = true in [server] \
-             if a firewall guards it",
+            "2:26: 0.0.0.0:1 can be reached from other machines and everybody would be served: \
+             listen on 127.0.0.1 or a unix socket, or set users in [access], \
+             or set allow_public = true in [server] if a firewall guards it",
+        ),
+        (
+            "[server]\nlisten = \"tls:[::1]:1\"\n[tls]\ncert = \"c\"",
+            "2:10: tls:[::1]:1 speaks TLS: set cert and key in [tls]",
         ),
     ] {
         assert_eq!(errors(text), [error], "{text}");
@@ -202,9 +206,21 @@ fn lists_of_addresses_are_neither_empty_nor_repetitive() {
 }
 
 #[test]
-fn a_public_address_is_served_once_it_is_meant() {
-    let parsed = config("[server]\nlisten = \"0.0.0.0:1\"\nallow_public = true");
-    assert_eq!(parsed.listen[0].to_string(), "0.0.0.0:1");
+fn a_public_address_needs_clients_that_say_who_they_are_or_consent() {
+    const TLS: &str = "\n[tls]\ncert = \"c\"\nkey = \"k\"";
+    for (listen, rest, served) in [
+        ("0.0.0.0:1", "", false),
+        ("0.0.0.0:1", "allow_public = true", true),
+        ("0.0.0.0:1", "[access]\nusers = \"u\"", true),
+        ("0.0.0.0:1", &format!("{TLS}\nclient_ca = \"a\""), false),
+        ("tls:0.0.0.0:1", TLS, false),
+        ("tls:0.0.0.0:1", &format!("{TLS}\nclient_ca = \"a\""), true),
+        ("tls:127.0.0.1:1", TLS, true),
+    ] {
+        let text = format!("[server]\nlisten = \"{listen}\"\n{rest}");
+        let parsed = Config::parse(&text, "c");
+        assert_eq!(parsed.is_ok(), served, "{text}");
+    }
 }
 
 #[test]

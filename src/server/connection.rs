@@ -1,31 +1,20 @@
-//! One connection: read what has arrived, execute all of it, leave the replies to the end of
-//! the worker's turn. A task on its worker's thread; nothing here is shared between threads.
+//! The sending side of a connection: its replies, until they are safe and the client has read
+//! them. Nothing here is shared between threads.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::ReadBuf;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::output::Output;
-use super::session::{Flow, Session};
 use super::shared::Client;
-use super::socket::{Reader, Writer};
-use super::upkeep::{Asked, Order};
+use super::socket::Writer;
 use super::worker::Worker;
-use crate::limits::BUFFER_BYTES_KEPT;
-use crate::protocol::memcached::encode;
 use crate::stats::Metric;
-
-/// How long a closing connection waits for the client to close its side, so that the last reply
-/// is not lost to a reset.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// How long a client may leave its replies unread before it is given up.
 const SEND_PATIENCE: Duration = Duration::from_mins(1);
@@ -45,6 +34,9 @@ pub struct Connection {
     given_up: Cell<bool>,
     /// Replies that the client does not read are not waited for any longer.
     abandoned: Notify,
+    /// When it must have said who it is, in seconds since the server's start; `None` once it
+    /// has, or while that is looked at.
+    login_due_s: Cell<Option<u64>>,
     /// Wakes the task while it waits for input.
     reading: RefCell<Option<Waker>>,
 }
@@ -75,6 +67,7 @@ impl Connection {
             closing: Cell::new(false),
             given_up: Cell::new(false),
             abandoned: Notify::new(),
+            login_due_s: Cell::new(None),
             reading: RefCell::default(),
         }
     }
@@ -95,6 +88,26 @@ impl Connection {
         if let Some(waker) = self.reading.take() {
             waker.wake();
         }
+    }
+
+    /// From when on [`Self::is_login_overdue`], in seconds since the server's start.
+    pub fn set_login_due(&self, due_s: Option<u64>) {
+        self.login_due_s.set(due_s);
+    }
+
+    /// True if nothing more is read.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Tells the client that nothing more will come.
+    pub fn finish(&self) -> io::Result<()> {
+        self.writer.finish()
+    }
+
+    /// True if the client should have said by now who it is.
+    pub fn is_login_overdue(&self, now_s: u64) -> bool {
+        self.login_due_s.get().is_some_and(|due_s| now_s > due_s)
     }
 
     /// Closes without waiting for the client to read its replies.
@@ -153,14 +166,15 @@ impl Connection {
         alive
     }
 
-    fn give_up(&self) {
+    /// Throws the replies away: the client is gone or does not read them.
+    pub fn give_up(&self) {
         *self.output.borrow_mut() = Output::default();
         self.closing.set(true);
         self.given_up.set(true);
     }
 
     /// The client is gone, or its replies could not be made good: nothing more is executed.
-    fn is_given_up(&self) -> bool {
+    pub fn is_given_up(&self) -> bool {
         self.given_up.get()
     }
 
@@ -173,8 +187,15 @@ impl Connection {
     /// Ready when everything has been sent or the client is gone.
     fn try_send(&self, worker: &Worker) -> Poll<()> {
         let mut output = self.output.borrow_mut();
-        while !output.unsent().is_empty() {
-            match self.writer.try_write(output.unsent()) {
+        loop {
+            let all = output.unsent().is_empty();
+            let sent = if all {
+                self.writer.try_flush().map(|()| 0)
+            } else {
+                self.writer.try_write(output.unsent())
+            };
+            match sent {
+                Ok(_) if all => break,
                 Ok(count) => {
                     worker.tally().add(Metric::BytesWritten, count as u64);
                     output.mark_sent(count);
@@ -198,7 +219,7 @@ impl Connection {
     }
 
     /// Waits until the replies have been sent.
-    async fn idle(&self) {
+    pub async fn idle(&self) {
         while self.state.get() != State::Idle {
             self.awaited.set(true);
             self.idle.notified().await;
@@ -207,11 +228,12 @@ impl Connection {
     }
 
     /// Replies wait for something slower than the end of the turn.
-    fn is_behind(&self) -> bool {
+    pub fn is_behind(&self) -> bool {
         matches!(self.state.get(), State::Held | State::Sending)
     }
 
-    fn remember(&self, cx: &Context<'_>) {
+    /// Has [`Self::close`] wake the task that waits for input.
+    pub fn remember(&self, cx: &Context<'_>) {
         let mut reading = self.reading.borrow_mut();
         if !reading
             .as_ref()
@@ -219,211 +241,5 @@ impl Connection {
         {
             *reading = Some(cx.waker().clone());
         }
-    }
-}
-
-/// The task of a connection.
-pub struct Task {
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
-    reader: Reader,
-    session: Session,
-    /// What has arrived and is not a whole request yet, or has to wait.
-    input: Vec<u8>,
-}
-
-/// What reading gave.
-enum Arrived {
-    /// Something, but earlier replies are still held or unsent: requests wait for them, so that
-    /// nothing leaves with them before its own turn has ended.
-    Behind,
-    /// Requests, which have been executed. `all` that one turn takes: there may be more.
-    Input { flow: Flow, all: bool },
-    /// The client has closed its side, or the connection is to close.
-    End,
-}
-
-impl Task {
-    /// The task of `connection`, which reads from `reader`.
-    pub fn new(worker: Rc<Worker>, connection: Rc<Connection>, reader: Reader) -> Self {
-        let session = Session::new(connection.client.peer.clone());
-        Self {
-            worker,
-            connection,
-            reader,
-            session,
-            input: Vec::new(),
-        }
-    }
-
-    /// Serves until the client or the server ends it.
-    pub async fn run(mut self) {
-        let mut flow = Flow::Read;
-        loop {
-            flow = match flow {
-                Flow::Read => match poll_fn(|cx| self.poll_input(cx)).await {
-                    Ok(Arrived::Input { flow, all }) => {
-                        if all {
-                            // One read a turn: the others have theirs first.
-                            tokio::task::yield_now().await;
-                        }
-                        flow
-                    }
-                    Ok(Arrived::Behind) => {
-                        self.connection.idle().await;
-                        Flow::Read
-                    }
-                    Ok(Arrived::End) => Flow::Close,
-                    Err(_) => return,
-                },
-                Flow::Later => {
-                    self.connection.idle().await;
-                    // The others have their turn first.
-                    tokio::task::yield_now().await;
-                    if self.connection.is_given_up() {
-                        return;
-                    }
-                    self.advance_rest()
-                }
-                Flow::Cold => {
-                    self.read_cold().await;
-                    if self.connection.is_given_up() {
-                        return;
-                    }
-                    self.advance_rest()
-                }
-                Flow::Reopen => {
-                    self.connection.idle().await;
-                    self.ask_upkeep("reopen", Order::Reload).await;
-                    self.advance_rest()
-                }
-                Flow::Snapshot => {
-                    self.connection.idle().await;
-                    self.ask_upkeep("snapshot", Order::Snapshot).await;
-                    self.advance_rest()
-                }
-                Flow::Terminate => {
-                    self.answer(|out| out.extend_from_slice(b"OK\r\n"));
-                    self.worker.shared().order(Order::Terminate);
-                    Flow::Close
-                }
-                Flow::Close => {
-                    self.connection.idle().await;
-                    return self.linger().await;
-                }
-            }
-        }
-    }
-
-    /// Reads once and executes what has arrived.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
-        if self.connection.is_behind() {
-            return Poll::Ready(Ok(Arrived::Behind));
-        }
-        let worker = Rc::clone(&self.worker);
-        let mut scratch = worker.scratch();
-        let mut buf = ReadBuf::new(&mut scratch);
-        if self.reader.poll_read(cx, &mut buf)?.is_pending() {
-            if self.connection.closing.get() {
-                return Poll::Ready(Ok(Arrived::End));
-            }
-            self.connection.remember(cx);
-            return Poll::Pending;
-        }
-        let arrived = buf.filled();
-        if arrived.is_empty() {
-            return Poll::Ready(Ok(Arrived::End));
-        }
-        let all = buf.remaining() == 0;
-        worker.tally().add(Metric::BytesRead, arrived.len() as u64);
-        self.connection
-            .client
-            .last_heard_s
-            .store(worker.shared().uptime_s(), Relaxed);
-        let mut flow = if self.input.is_empty() {
-            let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
-            self.input
-                .extend_from_slice(arrived.get(taken..).unwrap_or_default());
-            flow
-        } else {
-            self.input.extend_from_slice(arrived);
-            self.advance_rest()
-        };
-        if flow == Flow::Read && self.connection.closing.get() {
-            flow = Flow::Close;
-        }
-        Poll::Ready(Ok(Arrived::Input { flow, all }))
-    }
-
-    /// Executes what is left of the input.
-    fn advance_rest(&mut self) -> Flow {
-        let (taken, flow) = self
-            .worker
-            .advance(&self.connection, &mut self.session, &self.input);
-        if taken < self.input.len() {
-            self.input.drain(..taken);
-        } else {
-            self.input.clear();
-            self.input.shrink_to(BUFFER_BYTES_KEPT);
-        }
-        flow
-    }
-
-    fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(self.connection.output.borrow_mut().bytes());
-        self.worker.enqueue(&self.connection);
-    }
-
-    /// Reads the values that the conversation waits for, on another thread. What it has said so
-    /// far is sent meanwhile.
-    async fn read_cold(&mut self) {
-        let cold = self.session.cold();
-        let shared = self.worker.shared_arc();
-        let reading = tokio::task::spawn_blocking(move || {
-            let engine = shared.engine();
-            cold.iter().map(|cold| engine.read_cold(cold)).collect()
-        });
-        self.connection.idle().await;
-        match reading.await {
-            Ok(read) => self
-                .session
-                .thaw(self.worker.shared(), self.worker.tally(), read),
-            // The runtime is ending.
-            Err(_) => self.connection.give_up(),
-        }
-    }
-
-    /// Gives the upkeep thread an order; the answer comes when it is carried out.
-    async fn ask_upkeep(&self, verb: &str, order: fn(Option<Asked>) -> Order) {
-        tracing::info!(client = %self.connection.client.peer.name, "{verb}: a client asks");
-        let (done, result) = oneshot::channel();
-        let ordered = self.worker.shared().order(order(Some(done)));
-        let result = if ordered { result.await.ok() } else { None };
-        self.answer(|out| match result {
-            Some(Ok(())) => out.extend_from_slice(b"OK\r\n"),
-            Some(Err(error)) => encode::write_line(format_args!("SERVER_ERROR {error}"), out),
-            None => out.extend_from_slice(b"SERVER_ERROR the server is stopping\r\n"),
-        });
-    }
-
-    /// Closes so that the last replies arrive: a socket closed with unread input would be reset,
-    /// and the client could lose what was sent before.
-    async fn linger(mut self) {
-        if self.connection.writer.finish().is_err() {
-            return;
-        }
-        let worker = Rc::clone(&self.worker);
-        let until_end = poll_fn(|cx| {
-            loop {
-                let mut scratch = worker.scratch();
-                let mut buf = ReadBuf::new(&mut scratch);
-                match self.reader.poll_read(cx, &mut buf) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                }
-            }
-        });
-        let _ = tokio::time::timeout(LINGER, until_end).await;
     }
 }

@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 
 /// A configuration that is larger than this is some other file.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// So are users and certificates that are larger than this.
+const SMALL_BYTES_MAX: u64 = 4 << 20;
+/// What the permission bits of a secret's file may not have: anything for everybody, and writing
+/// for its group.
+const SECRET_MODE_BARRED: u32 = 0o027;
 /// A pid file holds a number and a newline; what is longer is some other file.
 const PID_BYTES_MAX: u64 = 32;
 /// Everyone may read the pid file: scripts do.
@@ -29,6 +34,17 @@ pub enum FileError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// A secret that too many may read.
+    #[error(
+        "{} may be read or changed by others (mode {mode:04o}): chmod 600 it, or 640 for a group \
+         that is trusted", path.display()
+    )]
+    NotSecret {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
     },
     /// A configuration that is not text or far too long.
     #[error("{}: {problem}", path.display())]
@@ -94,6 +110,37 @@ pub fn read_config(path: &Path) -> Result<String, FileError> {
         return Err(not_config("it is too long for a configuration"));
     }
     String::from_utf8(bytes).map_err(|_| not_config("it is not UTF-8 text"))
+}
+
+/// A file that somebody who may do that could have put there: a certificate.
+pub fn read_small(path: &Path) -> Result<Vec<u8>, FileError> {
+    File::open(path)
+        .and_then(|file| read_at_most(file, SMALL_BYTES_MAX))
+        .map_err(failed("read", path))
+}
+
+/// A file that only its owner, and at most a group, may read: passwords, keys. It is the opened
+/// file that is looked at, whatever the name stands for a moment later.
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    let found = file.metadata().map_err(failed("look at", path))?;
+    let mode = found.mode() & 0o777;
+    if mode & SECRET_MODE_BARRED != 0 {
+        return Err(FileError::NotSecret {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    read_at_most(file, SMALL_BYTES_MAX).map_err(failed("read", path))
+}
+
+fn read_at_most(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 /// A log file, open to append to.

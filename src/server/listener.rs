@@ -1,21 +1,23 @@
 //! Listening and accepting: one acceptor, and the least loaded worker gets the connection.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::files;
+use super::handshake::{Arrival, Handshakes};
 use super::logging::RateLimit;
 use super::session::Peer;
 use super::shared::{Client, Shared};
 use super::socket::Accepted;
-use super::worker::{Handle, Message};
+use super::worker::{Handle, Message, least_loaded};
 use crate::clock::Tick;
-use crate::config::ListenAddr;
+use crate::config::{Config, ListenAddr};
 
 /// What a client hears that is turned away at `max_clients`, as from memcached.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
@@ -29,41 +31,72 @@ static REJECTED: RateLimit = RateLimit::new("connection rejected", 5);
 /// A listening socket.
 pub struct Listener {
     socket: Socket,
+    /// Its clients must say who they are.
+    must_log_in: bool,
     /// The address as it really is, port included.
     name: Arc<str>,
 }
 
 enum Socket {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
+/// Where connections go.
+pub struct Inside<'a> {
+    /// What all threads share.
+    pub shared: &'a Shared,
+    /// Who serves them.
+    pub workers: &'a [Handle],
+    /// Who does their TLS handshakes.
+    pub handshakes: &'a Handshakes,
+    /// The next connection's number.
+    pub numbers: AtomicU64,
+}
+
 /// Listens on an address; a host name may stand for several.
-pub async fn listen(address: &ListenAddr, unix_mode: u32) -> io::Result<Vec<Listener>> {
+pub async fn listen(address: &ListenAddr, config: &Config) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     match address {
-        ListenAddr::Tcp { host, port } => {
+        ListenAddr::Tcp { host, port, tls } => {
             for resolved in tokio::net::lookup_host((host.as_str(), *port)).await? {
                 let socket = TcpListener::bind(resolved).await?;
-                let name = socket.local_addr()?.to_string().into();
+                let address = socket.local_addr()?;
+                let (socket, name) = if *tls {
+                    (Socket::Tls(socket), format!("tls:{address}"))
+                } else {
+                    (Socket::Tcp(socket), address.to_string())
+                };
                 listeners.push(Listener {
-                    socket: Socket::Tcp(socket),
-                    name,
+                    socket,
+                    must_log_in: config.users.is_some(),
+                    name: name.into(),
                 });
             }
         }
         ListenAddr::Unix(path) => {
             files::remove_stale_socket(path)?;
-            let socket = UnixListener::bind(path)?;
-            files::set_mode(path, unix_mode)?;
+            let socket = bind_closed(path)?;
+            files::set_mode(path, config.unix_mode)?;
             let name = format!("unix:{}", path.display()).into();
             listeners.push(Listener {
                 socket: Socket::Unix(socket, path.clone()),
+                must_log_in: config.users.is_some() && config.login_on_unix,
                 name,
             });
         }
     }
     Ok(listeners)
+}
+
+/// Binds a unix socket that nobody may connect to before its permissions are set. The mask is
+/// the process's: this is called at the start, when nothing else creates files.
+fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o777));
+    let socket = UnixListener::bind(path);
+    rustix::process::umask(mask);
+    socket
 }
 
 impl Listener {
@@ -72,26 +105,26 @@ impl Listener {
         &self.name
     }
 
-    /// The same, if it is a TCP address.
+    /// The same, if it is an address that telnet can talk to.
     pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
         match &self.socket {
             Socket::Tcp(socket) => socket.local_addr().ok(),
-            Socket::Unix(..) => None,
+            Socket::Tls(_) | Socket::Unix(..) => None,
         }
     }
 
     /// Accepts until it is cancelled.
-    pub async fn accept_all(&self, shared: &Shared, workers: &[Handle], numbers: &AtomicU64) {
+    pub async fn accept_all(&self, inside: &Inside<'_>) {
         let mut pause = PAUSE.0;
         loop {
             match self.accept().await {
                 Ok((socket, peer)) => {
                     pause = PAUSE.0;
-                    self.admit(shared, workers, numbers, socket, peer);
+                    self.admit(inside, socket, peer);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    shared.clients().pauses.fetch_add(1, Relaxed);
+                    inside.shared.clients().pauses.fetch_add(1, Relaxed);
                     REJECTED.run(Tick::now(), || {
                         tracing::warn!(%error, listener = %self.name, "accepting pauses");
                     });
@@ -104,7 +137,7 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<(Accepted, Peer)> {
         match &self.socket {
-            Socket::Tcp(listener) => {
+            Socket::Tcp(listener) | Socket::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
                 let local = address.ip().to_canonical().is_loopback();
                 Ok((
@@ -123,43 +156,51 @@ impl Listener {
         }
     }
 
-    fn admit(
-        &self,
-        shared: &Shared,
-        workers: &[Handle],
-        numbers: &AtomicU64,
-        socket: Accepted,
-        peer: Peer,
-    ) {
+    fn admit(&self, inside: &Inside<'_>, socket: Accepted, peer: Peer) {
+        let shared = inside.shared;
         shared.clients().total.fetch_add(1, Relaxed);
         if !shared.admit() {
             REJECTED.run(Tick::now(), || {
-                let max_clients = shared.config().max_clients;
+                let max_clients = shared.clients_max();
                 tracing::warn!(client = %peer.name, max_clients, "rejected: too many connections");
             });
-            socket.say_and_close(TOO_MANY);
+            if !matches!(self.socket, Socket::Tls(_)) {
+                socket.say_and_close(TOO_MANY);
+            }
             return;
         }
-        let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) else {
-            return;
-        };
         tracing::debug!(client = %peer.name, "connected");
-        let number = numbers.fetch_add(1, Relaxed);
+        let number = inside.numbers.fetch_add(1, Relaxed);
         let client = Arc::new(Client {
             peer,
             listener: Arc::clone(&self.name),
             fd: socket.fd(),
+            must_log_in: self.must_log_in,
             last_heard_s: AtomicU64::new(shared.uptime_s()),
         });
         shared
             .clients()
             .connected
             .insert(number, Arc::clone(&client));
-        worker.tell(Message::Client {
-            number,
-            socket,
-            client,
-        });
+        let taken = match (&self.socket, socket) {
+            (Socket::Tls(_), Accepted::Tcp(socket)) => inside.handshakes.begin(Arrival {
+                number,
+                socket,
+                client,
+            }),
+            (Socket::Tcp(_) | Socket::Unix(..) | Socket::Tls(_), socket) => {
+                let message = Message::Client {
+                    number,
+                    socket,
+                    client,
+                };
+                let worker = least_loaded(inside.workers);
+                worker.map(|worker| worker.tell(message)).is_some()
+            }
+        };
+        if !taken {
+            shared.leave(number);
+        }
     }
 }
 

@@ -3,15 +3,19 @@
 //!
 //! [`run`] is the order of the start and of the stop.
 
+pub mod access;
 pub mod budget;
 pub mod connection;
 mod count;
 pub mod detach;
+pub mod entrance;
 pub mod files;
+pub mod handshake;
 pub mod leaving;
 pub mod listener;
 pub mod loading;
 pub mod logging;
+pub mod logins;
 pub mod output;
 pub mod process;
 pub mod report;
@@ -20,6 +24,8 @@ pub mod shared;
 pub mod snapshots;
 pub mod socket;
 pub mod systemd;
+pub mod task;
+pub mod tls;
 pub mod upkeep;
 pub mod worker;
 
@@ -43,8 +49,10 @@ use crate::engine::{Engine, OpenError};
 use crate::exit::Exit;
 use crate::journal::disk::{Disk, DiskError, FileDisk};
 use crate::journal::{JournalError, Options, Progress, Recovered};
+use access::{Access, AccessError};
 use files::{FileError, PidFile};
-use listener::Listener;
+use handshake::Handshakes;
+use listener::{Inside, Listener};
 use loading::Loading;
 use logging::LogHandle;
 use shared::{Shared, settings};
@@ -70,6 +78,9 @@ pub enum ServeError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The users or the certificate cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A file other than data cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -88,7 +99,7 @@ impl ServeError {
             Self::Disk(DiskError::Locked { .. }) | Self::File(FileError::PidInUse { .. }) => {
                 Exit::Locked
             }
-            Self::Open(OpenError::Types(_)) => Exit::Config,
+            Self::Open(OpenError::Types(_)) | Self::Access(_) => Exit::Config,
             Self::Open(OpenError::Stopped) => Exit::Ok,
             Self::Open(OpenError::Journal(JournalError::Io { .. }))
             | Self::Disk(_)
@@ -127,7 +138,7 @@ async fn serve(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop_asked))?;
     }
-    process::allow_descriptors(config.max_clients);
+    let access = Access::load(&config)?;
     let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&config.data_dir)?);
     let listeners = listen_all(&config).await?;
     let pid_file = config
@@ -145,7 +156,7 @@ async fn serve(
         Err(error) => return Err(error),
     };
 
-    let running = Running::start(engine, &config, origin, log)?;
+    let running = Running::start((engine, access), &config, origin, log)?;
     announce(&listeners, &config);
     if detach::is_child() {
         detach::child_ready()?;
@@ -163,7 +174,8 @@ async fn serve(
 /// The threads that serve.
 struct Running {
     shared: Arc<Shared>,
-    workers: Vec<Handle>,
+    workers: Arc<[Handle]>,
+    handshakes: Handshakes,
     threads: Vec<JoinHandle<()>>,
     upkeep: JoinHandle<()>,
     /// Notified when a client asked for the end.
@@ -172,7 +184,7 @@ struct Running {
 
 impl Running {
     fn start(
-        engine: Engine,
+        state: (Engine, Access),
         config: &Arc<Config>,
         origin: (Args, ConfigSource),
         log: LogHandle,
@@ -181,7 +193,8 @@ impl Running {
         let (orders, inbox) = mpsc::channel();
         let print_commands = origin.0.print_commands;
         let config = Arc::clone(config);
-        let shared = Arc::new(Shared::new(engine, config, count, orders, print_commands));
+        let shared = Shared::new(state, config, count, orders, print_commands)?;
+        let shared = Arc::new(shared);
         leaving::start(&shared)?;
         let terminate = Arc::new(Notify::new());
         let upkeep = Upkeep::new(
@@ -197,10 +210,13 @@ impl Running {
         let started: io::Result<Vec<_>> = (0..count)
             .map(|number| worker::start(&shared, number))
             .collect();
-        let (workers, threads) = started?.into_iter().unzip();
+        let (workers, threads): (Vec<_>, _) = started?.into_iter().unzip();
+        let workers: Arc<[Handle]> = workers.into();
+        let handshakes = Handshakes::start(&shared, &workers)?;
         Ok(Self {
             shared,
             workers,
+            handshakes,
             threads,
             upkeep,
             terminate,
@@ -213,7 +229,8 @@ impl Running {
         let begun = Tick::now();
         // First, because a client may be waiting for one.
         self.shared.engine().give_up_snapshots();
-        for worker in &self.workers {
+        self.handshakes.stop();
+        for worker in self.workers.iter() {
             worker.tell(Message::Stop);
         }
         for thread in self.threads {
@@ -232,7 +249,7 @@ impl Running {
 async fn listen_all(config: &Config) -> Result<Vec<Listener>, ServeError> {
     let mut listeners = Vec::new();
     for address in &config.listen {
-        let opened = listener::listen(address, config.unix_mode).await;
+        let opened = listener::listen(address, config).await;
         let failed = |source| ServeError::Listen {
             address: address.to_string(),
             source,
@@ -290,6 +307,12 @@ fn announce(listeners: &[Listener], config: &Config) {
     for listener in listeners {
         tracing::info!("listening on {}", listener.name());
     }
+    for address in &config.listen {
+        let in_clear = !address.is_local() && !address.is_tls();
+        if in_clear && config.users.is_some() {
+            tracing::warn!(%address, "passwords cross the network in clear: use a tls: address");
+        }
+    }
     let first = listeners.iter().find_map(Listener::tcp_address);
     let hint = first.map(|at| format!("; try: telnet {} {}", at.ip(), at.port()));
     tracing::info!("ready{}", hint.unwrap_or_default());
@@ -311,12 +334,13 @@ fn cores() -> io::Result<usize> {
 }
 
 async fn accept_all(listeners: &[Listener], running: &Running) {
-    let numbers = AtomicU64::new(0);
-    let (shared, workers) = (&running.shared, &running.workers);
-    let accepting = listeners
-        .iter()
-        .map(|one| one.accept_all(shared, workers, &numbers));
-    join_all(accepting).await;
+    let inside = Inside {
+        shared: &running.shared,
+        workers: &running.workers,
+        handshakes: &running.handshakes,
+        numbers: AtomicU64::new(0),
+    };
+    join_all(listeners.iter().map(|one| one.accept_all(&inside))).await;
 }
 
 /// Returns at TERM or INT; a HUP is passed on to the upkeep thread.

@@ -30,29 +30,44 @@ pub fn cpu_seconds() -> Cpu {
     }
 }
 
+/// Descriptors that the server needs beside its clients': for listeners, data files, the log and
+/// the runtimes.
+const OWN_DESCRIPTORS: u64 = 128;
+
 /// Has the system allow as many file descriptors as `max_clients` and the server's own files
-/// need; says so in the log if it does not.
-pub fn allow_descriptors(max_clients: usize) {
-    /// For listeners, data files, the log and the runtimes.
-    const OWN: u64 = 128;
-    let needed = max_clients as u64 + OWN;
+/// need. Returns how many clients there may be: fewer, with a line in the log, if the system
+/// allows no more. So a client too many is told, and the server's own files can be opened.
+pub fn allow_clients(max_clients: usize) -> usize {
+    let needed = max_clients as u64 + OWN_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
     if enough(limit.current) {
-        return;
+        return max_clients;
     }
-    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-    let raised = Rlimit {
-        current: Some(current),
-        ..limit
+    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let set = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(raised),
+            ..limit
+        },
+    );
+    let allowed = if set.is_ok() {
+        raised
+    } else {
+        limit.current.unwrap_or(needed)
     };
-    let set = setrlimit(Resource::Nofile, raised);
-    if set.is_err() || current < needed {
-        tracing::warn!(
-            "max_clients = {max_clients} needs {needed} file descriptors and the system allows \
-             {current}: raise the limit (LimitNOFILE= in systemd, ulimit -n) or lower max_clients"
-        );
+    if allowed >= needed {
+        return max_clients;
     }
+    let clients = usize::try_from(allowed.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(max_clients);
+    let clients = clients.clamp(1, max_clients);
+    tracing::warn!(
+        "max_clients = {max_clients} needs {needed} file descriptors and the system allows \
+         {allowed}: {clients} clients are served; raise the limit (LimitNOFILE= in systemd, \
+         ulimit -n) or lower max_clients"
+    );
+    clients
 }
 
 /// The machine's memory, in bytes.

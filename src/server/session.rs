@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::budget::Budget;
 use super::count::{count, count_fault, count_refusal};
+use super::entrance::{Entrance, Heard};
 use super::output::Output;
 use super::report;
 use super::shared::Shared;
@@ -15,6 +16,7 @@ use crate::engine::{Answer, Cold, Halt, Turn};
 use crate::limits::OUTPUT_BYTES_HIGH;
 use crate::protocol::memcached::encode;
 use crate::protocol::memcached::error::Complaint;
+use crate::protocol::memcached::login::Verdict;
 use crate::protocol::memcached::parse::{Parser, Step};
 use crate::protocol::memcached::{Action, Admin, Request};
 use crate::stats::{Metric, Tally};
@@ -34,6 +36,8 @@ pub struct Peer {
 pub struct Session {
     parser: Parser,
     peer: Peer,
+    /// The client has not said who it is yet.
+    entrance: Option<Entrance>,
     /// What a retrieval found and there was no room for yet.
     unsent: Option<Found>,
     /// The value without which the next request cannot be carried out.
@@ -74,6 +78,9 @@ pub enum Flow {
     /// Read what [`Session::cold`] gives, hand it to [`Session::thaw`], then go on with the rest
     /// of the input.
     Cold,
+    /// Check what [`Entrance::credentials`] gives, tell [`Session::checked`], then go on with the
+    /// rest of the input.
+    Login,
     /// As HUP; answer, then go on with the rest of the input.
     Reopen,
     /// Write a snapshot; answer, then go on with the rest of the input.
@@ -83,16 +90,78 @@ pub enum Flow {
 }
 
 impl Session {
-    /// A conversation that begins.
-    pub fn new(peer: Peer) -> Self {
+    /// A conversation that begins; with a login if it must.
+    pub fn new(peer: Peer, must_log_in: bool) -> Self {
         Self {
             parser: Parser::default(),
             peer,
+            entrance: must_log_in.then(Entrance::default),
             unsent: None,
             needed: None,
             unreadable: None,
             again: false,
         }
+    }
+
+    /// What is between the client and the store; `None` once everything may be asked.
+    pub fn entrance(&mut self) -> Option<&mut Entrance> {
+        self.entrance.as_mut()
+    }
+
+    /// Takes what became of the login; `None` if it was not even looked at.
+    pub fn checked(
+        &mut self,
+        shared: &Shared,
+        tally: &Tally,
+        allowed: Option<bool>,
+        out: &mut Output,
+    ) -> Flow {
+        let Some(entrance) = &mut self.entrance else {
+            return Flow::Read;
+        };
+        let verdict = match allowed {
+            Some(true) => Verdict::Stored,
+            Some(false) => Verdict::Failure,
+            None => Verdict::Busy,
+        };
+        tally.add(Metric::AuthCmds, 1);
+        let flow = entrance.say(verdict, out.bytes());
+        if verdict == Verdict::Stored {
+            self.entrance = None;
+        } else {
+            tally.add(Metric::AuthErrors, 1);
+            shared.log_refused(&self.peer, false, verdict.cause());
+        }
+        flow
+    }
+
+    /// Hears a client that has not said who it is: nothing that it says is a command.
+    fn knock(
+        &mut self,
+        shared: &Shared,
+        tally: &Tally,
+        input: &[u8],
+        out: &mut Output,
+    ) -> (usize, Flow) {
+        let mut at = 0;
+        while let Some(entrance) = &mut self.entrance {
+            let rest = input.get(at..).unwrap_or_default();
+            let (taken, heard) = entrance.hear(rest, out.bytes());
+            at += taken;
+            let flow = match heard {
+                Heard::Nothing => return (at, Flow::Read),
+                Heard::Login => Flow::Login,
+                Heard::Refused { cause, flow } => {
+                    shared.log_refused(&self.peer, false, cause);
+                    flow
+                }
+                Heard::Foreign(complaint) => self.complain(shared, tally, complaint, false, out),
+            };
+            if flow != Flow::Read {
+                return (at, flow);
+            }
+        }
+        (at, Flow::Read)
     }
 
     /// The values to be read next: not more than a reply has room for.
@@ -145,6 +214,9 @@ impl Session {
         input: &[u8],
         out: &mut Output,
     ) -> (usize, Flow) {
+        if self.entrance.is_some() {
+            return self.knock(shared, tally, input, out);
+        }
         let (mut at, mut budget) = (0, Budget::default());
         loop {
             if self.send_found(shared, tally, out) {

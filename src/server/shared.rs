@@ -1,7 +1,7 @@
 //! What all threads of the server share: the engine, the configuration, the figures, who is
 //! connected, and the way to the upkeep thread.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -9,7 +9,10 @@ use std::sync::mpsc;
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::access::Access;
 use super::logging::RateLimit;
+use super::logins::Logins;
+use super::process;
 use super::session::Peer;
 use super::upkeep::Order;
 use crate::clock::Tick;
@@ -28,6 +31,8 @@ pub struct Client {
     pub listener: Arc<str>,
     /// Its file descriptor.
     pub fd: i32,
+    /// It must say who it is before it is served.
+    pub must_log_in: bool,
     /// When it last sent something, in seconds since the server's start.
     pub last_heard_s: AtomicU64,
 }
@@ -50,7 +55,11 @@ pub struct Clients {
 /// What the threads share.
 pub struct Shared {
     engine: Engine,
+    access: Access,
+    logins: Option<Logins>,
     config: RwLock<Arc<Config>>,
+    /// The most clients: `max_clients`, or fewer if the system allows no more descriptors.
+    clients_max: AtomicUsize,
     clients: Clients,
     tallies: Vec<Arc<Tally>>,
     rates: Mutex<Rates>,
@@ -68,14 +77,18 @@ impl Shared {
     /// For `threads` workers. Orders for the upkeep thread go to `orders`; with
     /// `print_commands` each command goes to standard output.
     pub fn new(
-        engine: Engine,
+        (engine, access): (Engine, Access),
         config: Arc<Config>,
         threads: usize,
         orders: mpsc::Sender<Order>,
         print_commands: bool,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let logins = access.users().map(|_| Logins::start()).transpose()?;
+        Ok(Self {
             engine,
+            access,
+            logins,
+            clients_max: AtomicUsize::new(process::allow_clients(config.max_clients)),
             config: RwLock::new(config),
             clients: Clients::default(),
             tallies: (0..threads).map(|_| Arc::default()).collect(),
@@ -83,7 +96,17 @@ impl Shared {
             baseline: Mutex::new(vec![0; Metric::ALL.len()]),
             orders,
             print_commands,
-        }
+        })
+    }
+
+    /// Who may come in.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The threads that check passwords; `None` without users.
+    pub fn logins(&self) -> Option<&Logins> {
+        self.logins.as_ref()
     }
 
     /// The engine.
@@ -98,6 +121,8 @@ impl Shared {
 
     /// Puts another configuration in force.
     pub fn set_config(&self, config: Arc<Config>) {
+        let clients_max = process::allow_clients(config.max_clients);
+        self.clients_max.store(clients_max, Relaxed);
         *self.config.write() = config;
     }
 
@@ -189,12 +214,17 @@ impl Shared {
             .trim_ascii_end()
             .escape_ascii();
         // A reader that has gone away is no reason to stop serving.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+
+    /// The most clients at one time.
+    pub fn clients_max(&self) -> usize {
+        self.clients_max.load(Relaxed)
     }
 
     /// Counts a connection in, unless there are too many.
     pub fn admit(&self) -> bool {
-        let max = self.config().max_clients;
+        let max = self.clients_max();
         let admitted = self
             .clients
             .current

@@ -1,12 +1,16 @@
-//! TCP and unix sockets as one thing.
+//! TCP and unix sockets, and TLS on TCP, as one thing.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use super::tls;
 
 /// An accepted socket on its way to a worker, without a runtime.
 pub enum Accepted {
@@ -14,6 +18,8 @@ pub enum Accepted {
     Tcp(std::net::TcpStream),
     /// From a unix listener.
     Unix(std::os::unix::net::UnixStream),
+    /// From a TLS listener, after the handshake.
+    Tls(std::net::TcpStream, Box<ServerConnection>),
 }
 
 /// The reading half.
@@ -22,6 +28,8 @@ pub enum Reader {
     Tcp(tcp::OwnedReadHalf),
     /// Of a unix socket.
     Unix(unix::OwnedReadHalf),
+    /// Of a TLS connection.
+    Tls(Rc<tls::Stream>),
 }
 
 /// The writing half.
@@ -30,6 +38,8 @@ pub enum Writer {
     Tcp(tcp::OwnedWriteHalf),
     /// Of a unix socket.
     Unix(unix::OwnedWriteHalf),
+    /// Of a TLS connection.
+    Tls(Rc<tls::Stream>),
 }
 
 impl Accepted {
@@ -44,20 +54,21 @@ impl Accepted {
         stream.into_std().map(Self::Unix)
     }
 
-    /// Turns the client away with a line.
+    /// Turns the client away with a line; in TLS without.
     pub fn say_and_close(self, line: &[u8]) {
         use std::io::Write as _;
         // The socket is new and does not block: the line goes into its buffer or nowhere.
         let _ = match self {
             Self::Tcp(mut stream) => stream.write(line),
             Self::Unix(mut stream) => stream.write(line),
+            Self::Tls(..) => Ok(0),
         };
     }
 
     /// The file descriptor's number.
     pub fn fd(&self) -> i32 {
         match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Tcp(stream) | Self::Tls(stream, _) => stream.as_raw_fd(),
             Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
@@ -72,6 +83,11 @@ impl Accepted {
             Self::Unix(stream) => {
                 let (reader, writer) = UnixStream::from_std(stream)?.into_split();
                 Ok((Reader::Unix(reader), Writer::Unix(writer)))
+            }
+            Self::Tls(stream, session) => {
+                let stream = tls::Stream::new(TcpStream::from_std(stream)?, *session);
+                let stream = Rc::new(stream);
+                Ok((Reader::Tls(Rc::clone(&stream)), Writer::Tls(stream)))
             }
         }
     }
@@ -88,6 +104,7 @@ impl Reader {
         match self {
             Self::Tcp(half) => Pin::new(half).poll_read(cx, buf),
             Self::Unix(half) => Pin::new(half).poll_read(cx, buf),
+            Self::Tls(stream) => stream.poll_read(cx, buf),
         }
     }
 }
@@ -98,6 +115,15 @@ impl Writer {
         match self {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Sends what was taken and is still on this side of the kernel.
+    pub fn try_flush(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(stream) => stream.try_flush(),
         }
     }
 
@@ -106,11 +132,15 @@ impl Writer {
         match self {
             Self::Tcp(half) => half.writable().await,
             Self::Unix(half) => half.writable().await,
+            Self::Tls(stream) => stream.socket().writable().await,
         }
     }
 
     /// Tells the client that nothing more will come.
     pub fn finish(&self) -> io::Result<()> {
+        if let Self::Tls(stream) = self {
+            stream.say_goodbye();
+        }
         rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Write).map_err(io::Error::from)
     }
 
@@ -118,6 +148,7 @@ impl Writer {
         match self {
             Self::Tcp(half) => half.as_ref().as_fd(),
             Self::Unix(half) => half.as_ref().as_fd(),
+            Self::Tls(stream) => stream.socket().as_fd(),
         }
     }
 }

@@ -23,6 +23,9 @@ pub enum Incomplete {
     /// The configuration.
     #[error("the new configuration is refused and the old one stays: see the log")]
     Configuration,
+    /// The users or the certificate.
+    #[error("the users or the certificate are refused and the old ones stay: see the log")]
+    Access,
     /// The log.
     #[error("the log file cannot be opened: see the log")]
     Log,
@@ -185,7 +188,12 @@ impl Upkeep {
         if let Err(error) = &reopened {
             tracing::error!(%error, "the log goes on in the old file");
         }
+        let admitted = self.shared.access().reload(&config);
+        if let Err(error) = &admitted {
+            tracing::error!("what was in force stays: {error}");
+        }
         configured.map_err(|_| Incomplete::Configuration)?;
+        admitted.map_err(|_| Incomplete::Access)?;
         reopened.map_err(|_| Incomplete::Log)
     }
 

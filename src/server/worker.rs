@@ -14,11 +14,12 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::LocalSet;
 
-use super::connection::{Connection, Task};
+use super::connection::Connection;
 use super::output::Output;
 use super::session::{Flow, Session};
 use super::shared::{Client, Shared};
 use super::socket::Accepted;
+use super::task::Task;
 use crate::engine::Turn;
 use crate::limits::READ_BYTES;
 use crate::stats::{Metric, Tally};
@@ -65,6 +66,11 @@ impl Handle {
         // A worker ends only when it is told to, after which it is told nothing more.
         let _ = self.messages.send(message);
     }
+}
+
+/// The worker that has the fewest connections.
+pub fn least_loaded(workers: &[Handle]) -> Option<&Handle> {
+    workers.iter().min_by_key(|worker| worker.load())
 }
 
 /// A worker, on its own thread.
@@ -305,17 +311,17 @@ impl Worker {
         );
     }
 
-    /// Closes connections that have been silent for too long.
+    /// Closes connections that have been silent for too long, and those that have not said who
+    /// they are.
     async fn close_silent(self: Rc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let Some(limit) = self.shared.config().idle_timeout else {
-                continue;
-            };
+            let limit = self.shared.config().idle_timeout;
             let now = self.shared.uptime_s();
             for connection in self.connections.borrow().values() {
                 let last = connection.client().last_heard_s.load(Relaxed);
-                if now.saturating_sub(last) > limit.as_secs() {
+                let silent = |limit: Duration| now.saturating_sub(last) > limit.as_secs();
+                if limit.is_some_and(silent) || connection.is_login_overdue(now) {
                     connection.abandon();
                 }
             }

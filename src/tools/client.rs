@@ -125,15 +125,15 @@ impl Client {
     }
 }
 
-/// The first address of the configuration, from this machine.
+/// The first address of the configuration that does not speak TLS, from this machine.
 fn configured(server: &Server) -> Result<ListenAddr, ToolError> {
     let arguments = cli::Args {
         config: server.config.clone(),
         ..cli::Args::default()
     };
     let (config, source) = cli::load(&arguments)?;
-    match config.listen.first() {
-        Some(ListenAddr::Tcp { host, port }) => {
+    match config.listen.iter().find(|address| !address.is_tls()) {
+        Some(ListenAddr::Tcp { host, port, .. }) => {
             let host = match host.as_str() {
                 "0.0.0.0" => "127.0.0.1",
                 "::" => "::1",
@@ -142,11 +142,12 @@ fn configured(server: &Server) -> Result<ListenAddr, ToolError> {
             Ok(ListenAddr::Tcp {
                 host: host.to_owned(),
                 port: *port,
+                tls: false,
             })
         }
         Some(unix @ ListenAddr::Unix(_)) => Ok(unix.clone()),
         None => Err(ToolError::Usage(format!(
-            "{source} names no address: give --server"
+            "{source} names no address without TLS: give --server"
         ))),
     }
 }
@@ -159,7 +160,11 @@ fn open(address: &ListenAddr) -> io::Result<Stream> {
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(Stream::Unix(stream))
         }
-        ListenAddr::Tcp { host, port } => {
+        ListenAddr::Tcp { tls: true, .. } => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the tools do not speak TLS",
+        )),
+        ListenAddr::Tcp { host, port, .. } => {
             let mut failed = io::ErrorKind::NotFound.into();
             for address in (host.as_str(), *port).to_socket_addrs()? {
                 match TcpStream::connect_timeout(&address, CONNECT) {

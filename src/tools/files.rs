@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A file in the making.
@@ -55,6 +55,28 @@ impl Write for NewFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// The bytes of a file that holds secrets; none if it is not there. One that others may read or
+/// change is refused.
+pub(super) fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    if !path.try_exists()? {
+        return Ok(Vec::new());
+    }
+    crate::server::files::read_secret(path).map_err(io::Error::other)
+}
+
+/// Gives a file that holds secrets another content, as a whole and synced. A new one is for its
+/// owner only; one that was there keeps its owner and its permissions.
+pub(super) fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = NewFile::create(path)?;
+    new.write_all(bytes)?;
+    if let Ok(old) = std::fs::metadata(path) {
+        let file = new.file.get_ref();
+        std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))?;
+        file.set_permissions(old.permissions())?;
+    }
+    new.finish()
 }
 
 /// Opens a file, and answers its length.

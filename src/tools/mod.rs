@@ -12,6 +12,7 @@ mod files;
 mod lines;
 pub mod load;
 mod ndjson;
+pub mod passwd;
 mod plan;
 mod progress;
 pub mod salvage;
@@ -47,6 +48,9 @@ pub enum Tool {
     /// Have a running server write a snapshot now, and wait until it is complete
     #[command(long_about = snapshot::PAGE)]
     Snapshot(snapshot::Args),
+    /// Make the line of a users file
+    #[command(long_about = passwd::PAGE)]
+    Passwd(passwd::Args),
 }
 
 /// Why a tool did not do its work.
@@ -123,6 +127,7 @@ pub fn run(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> Exit {
         Tool::Dump(args) => dump::run(args, out),
         Tool::Load(args) => load::run(args, out),
         Tool::Snapshot(args) => snapshot::run(args, out),
+        Tool::Passwd(args) => passwd::run(args, out),
     };
     let ended = result.and_then(|exit| {
         out.flush()?;

@@ -22,6 +22,7 @@
     reason = "no bytes of a format are made here; a scenario reads best as one list of steps"
 )]
 
+mod access;
 mod clients;
 mod clock;
 mod cold;

@@ -16,7 +16,7 @@ const RANKS: &[(u32, &[&str])] = &[
     (0, &["limits"]),
     (1, &["codec", "clock", "stats", "exit"]),
     (2, &["holds"]),
-    (10, &["key"]),
+    (10, &["key", "users"]),
     (11, &["types"]),
     (12, &["value", "config"]),
     (20, &["command"]),
@@ -26,12 +26,13 @@ const RANKS: &[(u32, &[&str])] = &[
     (60, &["main", "lib"]),
 ];
 /// The parts of the top layer: the command line reads files and names the tools, a HUP and a tool
-/// read the configuration as the command line does.
-const SAME_LAYER: [(&str, &str); 4] = [
+/// read the configuration as the command line does, and a tool reads secrets as the server does.
+const SAME_LAYER: [(&str, &str); 5] = [
     ("server", "cli"),
     ("cli", "server"),
     ("cli", "tools"),
     ("tools", "cli"),
+    ("tools", "server"),
 ];
 
 /// What only some files may use, each named by the start of its path below `src`.

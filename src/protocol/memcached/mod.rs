@@ -6,6 +6,7 @@
 
 pub mod encode;
 pub mod error;
+pub mod login;
 pub mod parse;
 mod storage;
 pub mod verbs;

@@ -91,10 +91,8 @@ impl Parser {
     }
 
     fn request<'a>(&mut self, input: &'a [u8], value_max: usize) -> (usize, Step<'a>) {
-        if let Some(&first) = input.first()
-            && let Some(protocol) = foreign_byte(first)
-        {
-            return (0, complain(Complaint::Foreign(protocol)));
+        if let Some(complaint) = input.first().copied().and_then(foreign_byte) {
+            return (0, complain(complaint));
         }
         let unscanned = input.get(self.scanned..).unwrap_or_default();
         let Some(end) = memchr::memchr(b'\n', unscanned).map(|end| self.scanned + end) else {
@@ -116,11 +114,16 @@ impl Parser {
             return (0, complain(Complaint::LineTooLong(line_max)));
         }
         let Some(verb) = verb else {
-            return (end + 1, complain(unknown_line(line)));
+            return (
+                end + 1,
+                complain(foreign(line).unwrap_or(Complaint::Unknown)),
+            );
         };
         match (verb.read)(words.clone(), value_max) {
             Ok(Line::Whole(request)) => (end + 1, Step::Request(request)),
             Ok(Line::Announced(announced)) => self.blocks(input, end + 1, announced),
+            // A browser may be made to send methods that are names of commands.
+            Err(_) if let Some(complaint) = foreign(line) => (end + 1, complain(complaint)),
             Err(failure) => (end + 1, self.fail(failure, words)),
         }
     }
@@ -211,22 +214,23 @@ fn complain<'a>(complaint: Complaint) -> Step<'a> {
 }
 
 /// The protocol that begins with a byte that no command begins with.
-fn foreign_byte(first: u8) -> Option<&'static str> {
+pub(super) fn foreign_byte(first: u8) -> Option<Complaint> {
     match first {
-        0x80 => Some("its binary protocol"),
-        0x16 => Some("TLS"),
+        0x80 => Some(Complaint::Foreign("its binary protocol")),
+        0x16 => Some(Complaint::Foreign("TLS")),
         _ => None,
     }
 }
 
-/// A line that begins with no command: perhaps it is a request line of HTTP.
-fn unknown_line(line: &[u8]) -> Complaint {
-    let is_http = Words::new(line)
-        .last()
-        .is_some_and(|word| word.starts_with(b"HTTP/"));
-    if is_http {
-        Complaint::Foreign("HTTP")
-    } else {
-        Complaint::Unknown
+/// The protocol that a line which is no request may belong to: the first line of an HTTP
+/// request, or the one after it.
+pub(super) fn foreign(line: &[u8]) -> Option<Complaint> {
+    if let Some(complaint) = line.first().copied().and_then(foreign_byte) {
+        return Some(complaint);
     }
+    let mut words = Words::new(line);
+    let first = words.next()?;
+    let is_http = first.eq_ignore_ascii_case(b"host:")
+        || words.last().is_some_and(|word| word.starts_with(b"HTTP/"));
+    is_http.then_some(Complaint::Foreign("HTTP"))
 }

@@ -9,6 +9,7 @@ use storage_server::engine::{Engine, OpenError};
 use storage_server::journal::disk::Disk;
 use storage_server::journal::sim::SimDisk;
 use storage_server::journal::{Fsync, Options};
+use storage_server::server::access::Access;
 use storage_server::server::output::Output;
 use storage_server::server::session::{Flow, Peer, Session};
 use storage_server::server::shared::{Shared, settings};
@@ -57,7 +58,9 @@ impl MemoryServer {
             std::ops::ControlFlow::Continue(())
         })?;
         let (orders, inbox) = mpsc::channel();
-        let shared = Arc::new(Shared::new(engine, Arc::new(config), 1, orders, false));
+        let access = Access::load(&config).unwrap();
+        let shared = Shared::new((engine, access), Arc::new(config), 1, orders, false);
+        let shared = Arc::new(shared.unwrap());
         Ok(Self {
             disk,
             shared,
@@ -77,7 +80,7 @@ impl MemoryServer {
         };
         MemoryWire {
             shared: Arc::clone(&self.shared),
-            session: Session::new(peer),
+            session: Session::new(peer, false),
             tally: Arc::clone(&self.shared.tallies()[0]),
             input: Vec::new(),
             replies: VecDeque::new(),
@@ -136,7 +139,7 @@ impl MemoryWire {
                     let read = cold.iter().map(|cold| engine.read_cold(cold)).collect();
                     self.session.thaw(&self.shared, &self.tally, read);
                 }
-                Flow::Close => self.closed = true,
+                Flow::Close | Flow::Login => self.closed = true,
                 Flow::Reopen | Flow::Snapshot => {
                     let moved = engine.journal().files_moved();
                     engine.snapshot(moved).unwrap();

@@ -1,0 +1,292 @@
+//! The reading side of a connection: read what has arrived, execute all of it, leave the replies
+//! to the end of the worker's turn. A task on its worker's thread.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::ReadBuf;
+use tokio::sync::oneshot;
+
+use super::connection::Connection;
+use super::entrance::Credentials;
+use super::logins::Login;
+use super::session::{Flow, Session};
+use super::socket::Reader;
+use super::upkeep::{Asked, Order};
+use super::worker::Worker;
+use crate::limits::{BUFFER_BYTES_KEPT, LOGIN_BYTES_MAX};
+use crate::protocol::memcached::encode;
+use crate::stats::Metric;
+
+/// How long a closing connection waits for the client to close its side, so that the last reply
+/// is not lost to a reset.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a client has to say who it is.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The task of a connection.
+pub struct Task {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    reader: Reader,
+    session: Session,
+    /// What has arrived and is not a whole request yet, or has to wait.
+    input: Vec<u8>,
+}
+
+/// What reading gave.
+enum Arrived {
+    /// Something, but earlier replies are still held or unsent: requests wait for them, so that
+    /// nothing leaves with them before its own turn has ended.
+    Behind,
+    /// Requests, which have been executed. `all` that one turn takes: there may be more.
+    Input { flow: Flow, all: bool },
+    /// The client has closed its side, or the connection is to close.
+    End,
+}
+
+/// When a client that begins now, or tries again, must have said who it is.
+fn login_due_s(worker: &Worker) -> u64 {
+    worker.shared().uptime_s() + LOGIN_PATIENCE.as_secs()
+}
+
+impl Task {
+    /// The task of `connection`, which reads from `reader`.
+    pub fn new(worker: Rc<Worker>, connection: Rc<Connection>, reader: Reader) -> Self {
+        let must_log_in = connection.client().must_log_in;
+        if must_log_in {
+            connection.set_login_due(Some(login_due_s(&worker)));
+        }
+        let session = Session::new(connection.client().peer.clone(), must_log_in);
+        Self {
+            worker,
+            connection,
+            reader,
+            session,
+            input: Vec::new(),
+        }
+    }
+
+    /// Serves until the client or the server ends it.
+    pub async fn run(mut self) {
+        let mut flow = Flow::Read;
+        loop {
+            flow = match flow {
+                Flow::Read => match poll_fn(|cx| self.poll_input(cx)).await {
+                    Ok(Arrived::Input { flow, all }) => {
+                        if all {
+                            // One read a turn: the others have theirs first.
+                            tokio::task::yield_now().await;
+                        }
+                        flow
+                    }
+                    Ok(Arrived::Behind) => {
+                        self.connection.idle().await;
+                        Flow::Read
+                    }
+                    Ok(Arrived::End) => Flow::Close,
+                    Err(_) => return,
+                },
+                Flow::Later => {
+                    self.connection.idle().await;
+                    // The others have their turn first.
+                    tokio::task::yield_now().await;
+                    if self.connection.is_given_up() {
+                        return;
+                    }
+                    self.advance_rest()
+                }
+                Flow::Cold => {
+                    self.read_cold().await;
+                    if self.connection.is_given_up() {
+                        return;
+                    }
+                    self.advance_rest()
+                }
+                Flow::Login => {
+                    self.log_in().await;
+                    if self.connection.is_given_up() {
+                        return;
+                    }
+                    self.advance_rest()
+                }
+                Flow::Reopen => {
+                    self.connection.idle().await;
+                    self.ask_upkeep("reopen", Order::Reload).await;
+                    self.advance_rest()
+                }
+                Flow::Snapshot => {
+                    self.connection.idle().await;
+                    self.ask_upkeep("snapshot", Order::Snapshot).await;
+                    self.advance_rest()
+                }
+                Flow::Terminate => {
+                    self.answer(|out| out.extend_from_slice(b"OK\r\n"));
+                    self.worker.shared().order(Order::Terminate);
+                    Flow::Close
+                }
+                Flow::Close => {
+                    self.connection.idle().await;
+                    return self.linger().await;
+                }
+            }
+        }
+    }
+
+    /// Reads once and executes what has arrived.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+        if self.connection.is_behind() {
+            return Poll::Ready(Ok(Arrived::Behind));
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch();
+        let room = if self.session.entrance().is_some() {
+            LOGIN_BYTES_MAX
+        } else {
+            scratch.len()
+        };
+        let mut buf = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
+        if self.reader.poll_read(cx, &mut buf)?.is_pending() {
+            if self.connection.is_closing() {
+                return Poll::Ready(Ok(Arrived::End));
+            }
+            self.connection.remember(cx);
+            return Poll::Pending;
+        }
+        let arrived = buf.filled();
+        if arrived.is_empty() {
+            return Poll::Ready(Ok(Arrived::End));
+        }
+        let all = buf.remaining() == 0;
+        worker.tally().add(Metric::BytesRead, arrived.len() as u64);
+        self.connection
+            .client()
+            .last_heard_s
+            .store(worker.shared().uptime_s(), Relaxed);
+        let mut flow = if self.input.is_empty() {
+            let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
+            self.input
+                .extend_from_slice(arrived.get(taken..).unwrap_or_default());
+            flow
+        } else {
+            self.input.extend_from_slice(arrived);
+            self.advance_rest()
+        };
+        if flow == Flow::Read && self.connection.is_closing() {
+            flow = Flow::Close;
+        }
+        Poll::Ready(Ok(Arrived::Input { flow, all }))
+    }
+
+    /// Executes what is left of the input.
+    fn advance_rest(&mut self) -> Flow {
+        let (taken, flow) = self
+            .worker
+            .advance(&self.connection, &mut self.session, &self.input);
+        if taken < self.input.len() {
+            self.input.drain(..taken);
+        } else {
+            self.input.clear();
+            self.input.shrink_to(BUFFER_BYTES_KEPT);
+        }
+        flow
+    }
+
+    fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(self.connection.output().borrow_mut().bytes());
+        self.worker.enqueue(&self.connection);
+    }
+
+    /// Reads the values that the conversation waits for, on another thread. What it has said so
+    /// far is sent meanwhile.
+    async fn read_cold(&mut self) {
+        let cold = self.session.cold();
+        let shared = self.worker.shared_arc();
+        let reading = tokio::task::spawn_blocking(move || {
+            let engine = shared.engine();
+            cold.iter().map(|cold| engine.read_cold(cold)).collect()
+        });
+        self.connection.idle().await;
+        match reading.await {
+            Ok(read) => self
+                .session
+                .thaw(self.worker.shared(), self.worker.tally(), read),
+            // The runtime is ending.
+            Err(_) => self.connection.give_up(),
+        }
+    }
+
+    fn credentials(&mut self) -> Option<Credentials> {
+        self.session.entrance()?.credentials()
+    }
+
+    /// Has the password checked on another thread.
+    async fn log_in(&mut self) {
+        self.connection.set_login_due(None);
+        let shared = self.worker.shared_arc();
+        let (checked, result) = oneshot::channel();
+        let asked = match (shared.logins(), shared.access().users()) {
+            (Some(logins), Some(users)) => self.credentials().is_some_and(|login| {
+                logins.check(Login {
+                    users,
+                    user: login.user,
+                    password: login.password,
+                    checked,
+                })
+            }),
+            (None | Some(_), _) => false,
+        };
+        let allowed = if asked { result.await.ok() } else { None };
+        let mut output = self.connection.output().borrow_mut();
+        let (shared, tally) = (self.worker.shared(), self.worker.tally());
+        let flow = self.session.checked(shared, tally, allowed, &mut output);
+        drop(output);
+        if flow == Flow::Close {
+            self.connection.close();
+        }
+        self.worker.enqueue(&self.connection);
+        if self.session.entrance().is_some() {
+            let due_s = login_due_s(&self.worker);
+            self.connection.set_login_due(Some(due_s));
+        }
+    }
+
+    /// Gives the upkeep thread an order; the answer comes when it is carried out.
+    async fn ask_upkeep(&self, verb: &str, order: fn(Option<Asked>) -> Order) {
+        tracing::info!(client = %self.connection.client().peer.name, "{verb}: a client asks");
+        let (done, result) = oneshot::channel();
+        let ordered = self.worker.shared().order(order(Some(done)));
+        let result = if ordered { result.await.ok() } else { None };
+        self.answer(|out| match result {
+            Some(Ok(())) => out.extend_from_slice(b"OK\r\n"),
+            Some(Err(error)) => encode::write_line(format_args!("SERVER_ERROR {error}"), out),
+            None => out.extend_from_slice(b"SERVER_ERROR the server is stopping\r\n"),
+        });
+    }
+
+    /// Closes so that the last replies arrive: a socket closed with unread input would be reset,
+    /// and the client could lose what was sent before.
+    async fn linger(mut self) {
+        if self.connection.finish().is_err() {
+            return;
+        }
+        let worker = Rc::clone(&self.worker);
+        let until_end = poll_fn(|cx| {
+            loop {
+                let mut scratch = worker.scratch();
+                let mut buf = ReadBuf::new(&mut scratch);
+                match self.reader.poll_read(cx, &mut buf) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                }
+            }
+        });
+        let _ = tokio::time::timeout(LINGER, until_end).await;
+    }
+}
