@@ -1,4 +1,5 @@
-//! Counters against numbers of 128 bits, which do not wrap, and against a real memcached.
+//! Counters against numbers of 128 bits, which do not wrap, and against a real memcached; and
+//! those of types with options, alone and in weighted fan-outs.
 //!
 //! `STORAGE_SERVER_COUNTER_OPS` sets how many requests (200,000), `STORAGE_SERVER_SEED` repeats
 //! a run.
@@ -205,4 +206,175 @@ fn counters_count_as_wide_numbers_and_as_memcached_do() {
         }
     }
     assert_eq!(client.get("3.1").unwrap().as_deref(), Some("data"));
+}
+
+/// A type with options, and how it counts.
+struct Rules {
+    prefix: &'static str,
+    options: &'static str,
+    initial: i128,
+    min: i128,
+    max: i128,
+    overflow: &'static str,
+}
+
+const MAX64: i128 = u64::MAX as i128;
+
+const RULES: [Rules; 4] = [
+    Rules {
+        prefix: "20",
+        options: "kind = \"COUNTER\", initial = 7, min = 5, max = 1000",
+        initial: 7,
+        min: 5,
+        max: 1000,
+        overflow: "wrap",
+    },
+    Rules {
+        prefix: "21",
+        options: "kind = \"COUNTER64\", max = 9223372036854775808, overflow = \"saturate\"",
+        initial: 0,
+        min: 0,
+        max: 1 << 63,
+        overflow: "saturate",
+    },
+    Rules {
+        prefix: "22",
+        options: "kind = \"COUNTER64\", min = 10, initial = 1000000, overflow = \"error\"",
+        initial: 1_000_000,
+        min: 10,
+        max: MAX64,
+        overflow: "error",
+    },
+    Rules {
+        prefix: "23",
+        options: "kind = \"COUNTER64\", min = 1, ttl = 100000",
+        initial: 1,
+        min: 1,
+        max: MAX64,
+        overflow: "wrap",
+    },
+];
+
+impl Rules {
+    /// The number after a step; `None` if it is refused.
+    fn step(&self, old: Option<i128>, delta: i128) -> Option<i128> {
+        let number = old.unwrap_or(self.initial) + delta;
+        match self.overflow {
+            _ if (self.min..=self.max).contains(&number) => Some(number),
+            "error" => None,
+            "wrap" if number > self.max => {
+                Some(self.min + (number - self.min) % (self.max - self.min + 1))
+            }
+            _ => Some(number.clamp(self.min, self.max)),
+        }
+    }
+}
+
+/// The attributes of the members 0.. of the weighted index `30.1`.
+const WEIGHTS: [i128; 5] = [0, 1, 2, 1_000_003, 4_294_967_295];
+
+#[test]
+fn counters_with_options_count_as_their_rules_say() {
+    let seed = Random::seed("counters with options");
+    let mut random = Random::new(seed);
+    let mut config = Config::standard().with(
+        "types",
+        "30",
+        "{ kind = \"INDEX\", target = 20, weighted = true }",
+    );
+    for rules in &RULES {
+        config.set("types", rules.prefix, &format!("{{ {} }}", rules.options));
+    }
+    let home = Home::new(config);
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let members = (0..)
+        .zip(WEIGHTS)
+        .map(|(id, weight)| format!("{id} {weight}"));
+    let members: Vec<_> = members.collect();
+    client.set("30.1", &members.join("\n")).unwrap();
+    let mut numbers = [[None::<i128>; WEIGHTS.len()]; RULES.len()];
+    for round in 0..setting("STORAGE_SERVER_COUNTER_OPS", 200_000) / 2_000 {
+        let (mut requests, mut expected) = (String::new(), Vec::new());
+        for _ in 0..1_000 {
+            let at = random.below(RULES.len() as u64) as usize;
+            let (rules, held) = (&RULES[at], &mut numbers[at]);
+            let id = random.below(WEIGHTS.len() as u64) as usize;
+            let key = format!("{}.{id}", rules.prefix);
+            let most = if at == 0 { 1 << 31 } else { u64::MAX };
+            let most = [20, 2_000, most][random.below(3) as usize];
+            let amount = i128::from(random.below(most));
+            let sign = if random.one_in(3) { -1 } else { 1 };
+            let delta = sign * amount;
+            let reply = match random.below(8) {
+                0 => {
+                    writeln!(
+                        requests,
+                        "set {key} 0 0 {}\r\n{amount}\r",
+                        amount.to_string().len()
+                    )
+                    .unwrap();
+                    if (rules.min..=rules.max).contains(&amount) {
+                        held[id] = Some(amount);
+                        "STORED".to_owned()
+                    } else {
+                        REFUSED.to_owned()
+                    }
+                }
+                1 => {
+                    writeln!(requests, "delete {key}\r").unwrap();
+                    let found = held[id].take().is_some();
+                    if found { "DELETED" } else { "NOT_FOUND" }.to_owned()
+                }
+                2 | 3 => {
+                    writeln!(requests, "incr 30.1 {delta} {}\r", rules.prefix).unwrap();
+                    let steps = held.iter().zip(WEIGHTS);
+                    let after: Option<Vec<_>> = steps
+                        .map(|(old, weight)| rules.step(*old, delta * weight))
+                        .collect();
+                    match after {
+                        Some(after) => {
+                            *held = std::array::from_fn(|id| Some(after[id]));
+                            WEIGHTS.len().to_string()
+                        }
+                        None => REFUSED.to_owned(),
+                    }
+                }
+                _ => {
+                    writeln!(requests, "incr {key} {delta}\r").unwrap();
+                    match rules.step(held[id], delta) {
+                        Some(number) => {
+                            held[id] = Some(number);
+                            number.to_string()
+                        }
+                        None => REFUSED.to_owned(),
+                    }
+                }
+            };
+            expected.push(reply);
+        }
+        let replies = client
+            .pipeline(requests.as_bytes(), expected.len())
+            .unwrap();
+        for (reply, expected) in replies.iter().zip(&expected) {
+            assert!(
+                fits(reply, expected),
+                "seed {seed}, {round}: {reply}, not {expected}"
+            );
+        }
+    }
+    daemon.kill9();
+    let daemon = home.start();
+    let mut client = daemon.client();
+    for (rules, numbers) in RULES.iter().zip(&numbers) {
+        for (id, number) in numbers.iter().enumerate() {
+            let found = client.get(&format!("{}.{id}", rules.prefix)).unwrap();
+            assert_eq!(
+                found,
+                number.map(|number| number.to_string()),
+                "{}",
+                rules.prefix
+            );
+        }
+    }
 }

@@ -92,6 +92,58 @@ fn a_start_gives_the_same_state_with_values_that_are_not_in_memory() {
     states_are_the_same("model of values away", &Config::standard().leaving());
 }
 
+/// Every start has other options for the types than the one before.
+#[test]
+fn a_start_counts_what_was_by_the_options_of_its_time() {
+    let seed = Random::seed("model of options");
+    let options = |random: &mut Random| {
+        let overflow = ["wrap", "saturate", "error"][random.below(3) as usize];
+        let (min, max) = (random.below(50), 100 + random.below(1 << 31));
+        let ttl = ["", ", ttl = 1000", ", ttl = 100000"][random.below(3) as usize];
+        format!("min = {min}, max = {max}, overflow = \"{overflow}\"{ttl}")
+    };
+    let index = |random: &mut Random, target| {
+        let weighted = random.below(2);
+        format!("{{ kind = \"INDEX\", target = {target}, weighted = {weighted} }}")
+    };
+    let question = question();
+    for round in 0..setting("STORAGE_SERVER_MODEL_ROUNDS", 300) / 2 {
+        let mut random = Random::new(seed + round);
+        let mut disk = SimDisk::new();
+        for start in 0..4 {
+            let mut config = Config::standard();
+            for (prefix, kind) in [("4", "COUNTER"), ("6", "COUNTER64")] {
+                let options = options(&mut random);
+                config.set(
+                    "types",
+                    prefix,
+                    &format!("{{ kind = \"{kind}\", {options} }}"),
+                );
+            }
+            config.set("types", "5", &index(&mut random, 4));
+            config.set("types", "7", &index(&mut random, 6));
+            let config = config.text();
+            let server = MemoryServer::start(&config, disk);
+            let mut wire = server.connect();
+            for _ in 0..100 {
+                wire.ask(command(&mut random).as_bytes());
+                let fan_out = format!("incr {}.0 {}\r\n", 5 + 2 * random.below(2), random.below(9));
+                wire.ask(fan_out.as_bytes());
+                if random.below(60) == 0 {
+                    assert_eq!(wire.ask(b"snapshot\r\n"), b"OK\r\n");
+                }
+            }
+            let shown = wire.ask(question.as_bytes());
+            disk = server.disk.kill();
+            // Once by the same options, once more by the next: what is there stays.
+            let again = MemoryServer::start(&config, disk);
+            let found = again.connect().ask(question.as_bytes());
+            assert!(found == shown, "seed {}, start {start}", seed + round);
+            disk = again.disk.kill();
+        }
+    }
+}
+
 fn states_are_the_same(name: &str, config: &Config) {
     let seed = Random::seed(name);
     let rounds = setting("STORAGE_SERVER_MODEL_ROUNDS", 300);

@@ -12,6 +12,7 @@ use crate::journal::record::{
     BATCH_HEADER_BYTES, BadHeader, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind,
     VERSION, batch_seed,
 };
+use crate::types::{CounterOptions, Overflow};
 
 const BASE: Time = Time(1_000_000);
 const FRAME: Frame<'_> = Frame {
@@ -246,6 +247,42 @@ fn types_of_the_first_version_have_no_options() {
         Ok((Time(BASE.0 + 1), Record::Change(Change::Types(types))))
     );
     assert!(decode::record(&mut Reader::new(&bytes), &FRAME).is_err());
+}
+
+#[test]
+fn the_options_of_counters_are_these_bytes_for_ever() {
+    let rows = [
+        TypeDef {
+            target: Some(5),
+            weighted: true,
+            ..TypeDef::new(3, Kind::Index)
+        },
+        TypeDef {
+            counter: CounterOptions {
+                initial: Some(300),
+                min: Some(1),
+                max: Some(u64::MAX),
+                overflow: Some(Overflow::Error),
+                ttl_s: Some(60),
+            },
+            ..TypeDef::new(5, Kind::Counter64)
+        },
+    ];
+    let change = Change::Types(Arc::new(TypeTable::new(rows).unwrap()));
+    let bytes = encoded(Time(BASE.0 + 1), &change);
+    let expected = "0b02 02 03030501 0901 05020005 04ac02 0501 06ffffffffffffffffff01 0703 083c";
+    assert_eq!(hex(&bytes), expected.replace(' ', ""));
+    let back = decode::record(&mut Reader::new(&bytes), &FRAME);
+    assert_eq!(back, Ok((Time(BASE.0 + 1), Record::Change(change))));
+    // A rule that only a later release knows, and a target that is none.
+    for (at, byte) in [(bytes.len() - 3, 4), (9, 6)] {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        assert!(
+            decode::record(&mut Reader::new(&bytes), &FRAME).is_err(),
+            "{at}"
+        );
+    }
 }
 
 /// How many keys a request for this change names, and how long it is at least.

@@ -1,0 +1,351 @@
+//! Every limit of a request at one below, at it, and at one beyond; the limits that an operator
+//! sets are read back from the running server.
+
+use storage_server::config;
+use storage_server::engine::Settings;
+use storage_server::journal::sim::SimDisk;
+use storage_server::server::shared::settings;
+
+use crate::support::Config;
+use crate::support::memory::MemoryServer;
+use crate::support::wire::{Received, Wire as _};
+
+/// What comes back for a request on a connection of its own: its first line, and whether the
+/// connection stays.
+fn answer(server: &MemoryServer, request: &str) -> (String, bool) {
+    let mut wire = server.connect();
+    let reply = wire.ask(request.as_bytes());
+    let open = wire.receive() == Received::Nothing;
+    let reply = String::from_utf8_lossy(&reply);
+    let line = reply.split("\r\n").next().unwrap_or_default();
+    (line.to_owned(), open)
+}
+
+/// What the server says of one of its settings.
+fn read_back(server: &MemoryServer, name: &str) -> usize {
+    let text = server.connect().ask(b"stats settings\r\n");
+    let text = String::from_utf8(text).unwrap();
+    let start = format!("STAT {name} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&start));
+    value.unwrap().parse().unwrap()
+}
+
+/// How a request goes.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// This line comes.
+    Line(&'static str),
+    /// A line that begins so comes.
+    Error(&'static str),
+    /// The same, and the connection is closed.
+    Close(&'static str),
+}
+use Ends::{Close, Error, Line};
+
+fn check(server: &MemoryServer, what: &str, request: &str, ends: Ends) {
+    let (line, open) = answer(server, request);
+    let fits = match ends {
+        Line(expected) => open && line == expected,
+        Error(start) => open && line.starts_with(start),
+        Close(start) => !open && line.starts_with(start),
+    };
+    assert!(
+        fits,
+        "{what}: {line:?}, {}",
+        if open { "open" } else { "closed" }
+    );
+}
+
+/// The limit `n` by a request of each size: those up to `n` go one way, those beyond another.
+fn at(
+    server: &MemoryServer,
+    what: &str,
+    n: u128,
+    request: impl Fn(u128) -> String,
+    (within, beyond): (Ends, Ends),
+) {
+    for (size, ends) in [(n - 1, within), (n, within), (n + 1, beyond)] {
+        check(server, &format!("{what} {size}"), &request(size), ends);
+    }
+}
+
+fn standard() -> MemoryServer {
+    let config = Config::standard().with("types", "65535", "\"COUNTER\"");
+    MemoryServer::start(
+        &config.with("types", "65534", "\"COUNTER\"").text(),
+        SimDisk::new(),
+    )
+}
+
+const STORED: Ends = Line("STORED");
+const CLIENT: Ends = Error("CLIENT_ERROR ");
+
+fn repeated(text: &str, times: u128) -> String {
+    text.repeat(usize::try_from(times).unwrap())
+}
+
+#[test]
+fn keys_and_lines() {
+    let server = standard();
+    let key = |n| repeated("k", n);
+    let set = |n| format!("set {} 0 0 1\r\nx\r\n", key(n));
+    at(&server, "key to set", 250, set, (STORED, CLIENT));
+    let get = |n| format!("get a {}\r\n", key(n));
+    at(
+        &server,
+        "key to get",
+        250,
+        get,
+        (Error("VALUE kkk"), CLIENT),
+    );
+    let delete = |n| format!("delete {}\r\n", key(n));
+    at(&server, "key to delete", 250, delete, (Error(""), CLIENT));
+    let mset = |n| format!("mset a 0 0 1 {} 0 0 1\r\nx\r\ny\r\n", key(n));
+    at(&server, "key to mset", 250, mset, (STORED, CLIENT));
+    // A line counts with its end.
+    for end in ["\r\n", "\n"] {
+        let line = |n| format!("version{}{end}", repeated(" ", n - 7 - end.len() as u128));
+        let too_long = Close("CLIENT_ERROR line is longer than 2048 bytes");
+        at(&server, "line", 2048, line, (Error("VERSION "), too_long));
+        let line = |n| format!("get z{}{end}", repeated(" ", n - 5 - end.len() as u128));
+        let too_long = Close("CLIENT_ERROR line is longer than 1048576 bytes");
+        at(
+            &server,
+            "line of get",
+            1 << 20,
+            line,
+            (Line("END"), too_long),
+        );
+    }
+    // Without a line end, a line is given up once it can no longer be in order.
+    let unfinished = |n| repeated("x", n);
+    let too_long = Close("CLIENT_ERROR line is longer");
+    at(
+        &server,
+        "unfinished line",
+        2047,
+        unfinished,
+        (Line(""), too_long),
+    );
+}
+
+#[test]
+fn words_of_a_line() {
+    let server = standard();
+    for (line, ends) in [
+        ("get", Line("ERROR")),
+        ("get a", Line("END")),
+        ("set a 0 0", Line("ERROR")),
+        ("set a 0 0 1", STORED),
+        ("set a 0 0 1 x", STORED),
+        ("set a 0 0 1 x y", Line("ERROR")),
+        ("cas a 0 0 1", Line("ERROR")),
+        ("cas b 0 0 1 1", Line("NOT_FOUND")),
+        ("incr 2.1", Line("ERROR")),
+        ("incr 2.1 0", Line("0")),
+        ("incr 2.1 0 4", Error("CLIENT_ERROR only an INDEX")),
+        ("incr 2.1 0 4 4", Line("ERROR")),
+        ("delete", Line("ERROR")),
+        ("delete none", Line("NOT_FOUND")),
+        ("delete none 0", Line("NOT_FOUND")),
+        ("delete none 0 0", Line("ERROR")),
+        ("touch none", Line("ERROR")),
+        ("touch none 0", Line("NOT_FOUND")),
+        ("touch none 0 0", Line("ERROR")),
+        ("show types", Line("1 INDEX")),
+        ("show types x", Line("ERROR")),
+    ] {
+        let block = if line.ends_with('1') || line.contains(" 1 ") {
+            "x\r\n"
+        } else {
+            ""
+        };
+        let block = if line.starts_with("set") || line.starts_with("cas") {
+            block
+        } else {
+            ""
+        };
+        check(&server, line, &format!("{line}\r\n{block}"), ends);
+    }
+}
+
+#[test]
+fn values_and_their_announced_lengths() {
+    let text = Config::standard()
+        .with("server", "max_value", "\"64k\"")
+        .text();
+    let server = MemoryServer::start(&text, SimDisk::new());
+    let max = read_back(&server, "item_size_max") as u128;
+    assert_eq!(max, 64 << 10);
+    let value = |n| repeated("x", n);
+    let too_large = Error("SERVER_ERROR object too large for cache");
+    let set = |n| format!("set a 0 0 {n}\r\n{}\r\n", value(n));
+    at(&server, "value", max, set, (STORED, too_large));
+    let set = |n| format!("set 3.1 0 0 {n}\r\n{}\r\n", value(n));
+    at(&server, "DATA", max, set, (STORED, too_large));
+    let append = |n| {
+        format!(
+            "set a 0 0 1\r\nx\r\nappend a 0 0 {n}\r\n{}\r\nget none\r\n",
+            value(n)
+        )
+    };
+    for (size, reply) in [
+        (max - 2, "STORED"),
+        (max - 1, "STORED"),
+        (max, "SERVER_ERROR"),
+    ] {
+        let all = server.connect().ask(append(size).as_bytes());
+        let all = String::from_utf8(all).unwrap();
+        let second = all.split("\r\n").nth(1).unwrap_or_default();
+        assert!(
+            second.starts_with(reply) && all.ends_with("END\r\n"),
+            "append {size}: {all}"
+        );
+    }
+    let mset = |n| {
+        let (one, two) = (n / 2, n - n / 2);
+        format!(
+            "mset a 0 0 {one} b 0 0 {two}\r\n{}\r\n{}\r\n",
+            value(one),
+            value(two)
+        )
+    };
+    at(&server, "blocks of mset", max, mset, (STORED, too_large));
+    // What no block is believed to have: nobody knows where the next request begins.
+    let set = |n| format!("set a 0 0 {n}\r\n");
+    let unbelieved = Close("CLIENT_ERROR bad data chunk");
+    at(
+        &server,
+        "length",
+        (1 << 31) - 3,
+        set,
+        (too_large, unbelieved),
+    );
+    for power in [31, 32, 63, 64, 65] {
+        at(&server, "length", 1 << power, set, (unbelieved, unbelieved));
+    }
+    check(&server, "length -1", "set a 0 0 -1\r\n", unbelieved);
+}
+
+#[test]
+fn numbers_of_a_request() {
+    let server = standard();
+    let (max32, max64) = (u128::from(u32::MAX), u128::from(u64::MAX));
+    let ok = Error("");
+    for sign in ["", "-"] {
+        let incr = |key| move |n| format!("incr {key} {sign}{n}\r\n");
+        at(&server, "delta", max32, incr("2.1"), (Error(""), CLIENT));
+        at(
+            &server,
+            "delta of a fan-out",
+            max32,
+            incr("1.1"),
+            (Line("NOT_FOUND"), CLIENT),
+        );
+        at(
+            &server,
+            "delta of 64 bits",
+            max64,
+            incr("6.1"),
+            (ok, CLIENT),
+        );
+    }
+    let incr = |n| format!("set a 0 0 1\r\n0\r\nincr a {n}\r\n");
+    at(
+        &server,
+        "delta of a named number",
+        max64,
+        incr,
+        (STORED, STORED),
+    );
+    let decr = |n| format!("decr a {n}\r\n");
+    at(
+        &server,
+        "delta of a named number",
+        max64,
+        decr,
+        (ok, CLIENT),
+    );
+    let body = |key: &'static str| {
+        move |n: u128| format!("set {key} 0 0 {}\r\n{n}\r\n", n.to_string().len())
+    };
+    at(&server, "COUNTER", max32, body("2.1"), (STORED, CLIENT));
+    at(&server, "COUNTER64", max64, body("6.1"), (STORED, CLIENT));
+    at(
+        &server,
+        "id of a member",
+        max32,
+        body("1.1"),
+        (STORED, CLIENT),
+    );
+    let attribute = |n: u128| format!("set 1.1 0 0 {}\r\n1 {n}\r\n", n.to_string().len() + 2);
+    at(&server, "attribute", max32, attribute, (STORED, CLIENT));
+    let id = |n| format!("get 2.{n}\r\n");
+    at(&server, "id", max32, id, (ok, CLIENT));
+    let prefix = |n| format!("incr {n}.1 0\r\n");
+    at(&server, "type", 65535, prefix, (Line("0"), CLIENT));
+    check(&server, "type 0", "get 0.1\r\n", CLIENT);
+    let target = |n| format!("incr 1.9 1 {n}\r\n");
+    at(
+        &server,
+        "target",
+        65535,
+        target,
+        (Line("NOT_FOUND"), CLIENT),
+    );
+    let flags = |n| format!("set a {n} 0 1\r\nx\r\n");
+    at(&server, "flags", max32, flags, (STORED, CLIENT));
+    let unique = |n| format!("cas none 0 0 1 {n}\r\nx\r\n");
+    at(
+        &server,
+        "cas unique",
+        max64,
+        unique,
+        (Line("NOT_FOUND"), CLIENT),
+    );
+    let latest = u128::from(i64::MAX.unsigned_abs());
+    for sign in ["", "-"] {
+        let exptime = |n| format!("set a 0 {sign}{n} 1\r\nx\r\n");
+        at(&server, "exptime", latest, exptime, (STORED, CLIENT));
+        let touch = |n| format!("touch a {sign}{n}\r\n");
+        at(&server, "exptime to touch", latest, touch, (ok, CLIENT));
+    }
+    // Up to 30 days an expiry is relative; beyond, it is a time, here of 1970.
+    let month = 60 * 60 * 24 * 30;
+    let exptime = |n| format!("set a 0 {n} 1 noreply\r\nx\r\nget a\r\n");
+    at(
+        &server,
+        "month",
+        month,
+        exptime,
+        (Line("VALUE a 0 1"), Line("END")),
+    );
+}
+
+#[test]
+fn members_of_an_index() {
+    let text = Config::standard().text();
+    let server = MemoryServer::start(&text, SimDisk::new());
+    let config = config::Config::parse(&text, "config.ini").unwrap();
+    server.engine().set_settings(Settings {
+        members_max: 1000,
+        ..settings(&config)
+    });
+    let body = |from: u128, to: u128| {
+        let ids: Vec<_> = (from..to).map(|id| id.to_string()).collect();
+        ids.join("\n")
+    };
+    let append = |n| {
+        let (first, rest) = (body(0, 500), body(400, n));
+        let (a, b) = (first.len(), rest.len());
+        format!("set 1.1 0 0 {a} noreply\r\n{first}\r\nappend 1.1 0 0 {b}\r\n{rest}\r\n")
+    };
+    let too_many = Error("SERVER_ERROR 1.1 would hold more than 1000 members");
+    at(
+        &server,
+        "members to append",
+        1000,
+        append,
+        (STORED, too_many),
+    );
+}
