@@ -2,7 +2,7 @@
 //! goes on changing.
 //!
 //! [`WriteSet::begin_cut`] marks the moment under all locks. From then on each table keeps aside
-//! what it held (its pre-image, see [`super::pre_images`]) of an entry that changes before it was
+//! what it held (its pre-image, see `pre_images`) of an entry that changes before it was
 //! taken: entry by entry, so a fan-out over all shards costs as much as it touches.
 //! [`Store::visit_cut`] takes the buckets of one shard after the other, `PIECE_BUCKETS` under each
 //! hold of its lock, and after those of a table what it has kept aside. A table that is about to

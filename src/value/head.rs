@@ -1,5 +1,5 @@
 //! The header of an item, of DATA, INDEX or a named key: all that is known of it beside its key
-//! and its value, in 28 bytes. With the 4 bytes of a [`super::block`] it makes 32, and an item of
+//! and its value, in 28 bytes. With the 4 bytes of a `block` it makes 32, and an item of
 //! 32 bytes is an allocation of 64.
 //!
 //! | bytes | field | who changes it |
