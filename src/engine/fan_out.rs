@@ -94,8 +94,8 @@ impl Engine {
         let hashing = self.store.hashing();
         let mut set = ShardSet::default();
         set.insert(hashing.id(index.id));
-        for id in members.id_slices().flatten() {
-            set.insert(hashing.id(*id));
+        for id in members.ids() {
+            set.insert(hashing.id(id));
         }
         set
     }

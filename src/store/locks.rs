@@ -235,8 +235,8 @@ impl<'s> WriteSet<'s> {
                 self.step(target, id, step, stamp)?;
             }
         } else if counting == Counting::plain(kind) {
-            for id in members.id_slices().flatten() {
-                self.step(target, *id, Plain { delta, kind }, stamp)?;
+            for id in members.ids() {
+                self.step(target, id, Plain { delta, kind }, stamp)?;
             }
         } else {
             let step = Ruled {
@@ -244,8 +244,8 @@ impl<'s> WriteSet<'s> {
                 times: 1,
                 counting,
             };
-            for id in members.id_slices().flatten() {
-                self.step(target, *id, step, stamp)?;
+            for id in members.ids() {
+                self.step(target, id, step, stamp)?;
             }
         }
         Ok(())

@@ -236,7 +236,7 @@ impl Table {
         found(table.edit(place, (stamp.time, stamp.seq), |item| {
             let index = Arc::make_mut(&mut item.index);
             index.insert(added);
-            index.remove(removed.iter().copied());
+            index.remove(removed);
         }))
     }
 

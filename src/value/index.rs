@@ -1,11 +1,13 @@
 //! INDEX: a set of u32 ids with a u32 attribute each, in ascending order of id.
 //!
-//! Memory form: a row of chunks of sorted ids, so that an edit moves at most one chunk and a
-//! copy that is shared (by a running fan-out or a snapshot) is split chunk by chunk. Attributes
-//! take memory only in chunks that have one other than 0.
+//! Memory form: a row of chunks of packed ids, so that an edit makes one or two chunks anew and
+//! a copy that is shared (by a running fan-out or a snapshot) has all others in common with it.
+//! Attributes take memory only in chunks that have one other than 0.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Range;
 
+use super::chunk::{CHUNK_LEN, Chunk};
 use crate::key::decimal;
 
 /// One member of an INDEX.
@@ -18,120 +20,23 @@ pub struct Member {
 }
 
 /// A set of members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Index {
-    chunks: Vec<Arc<Chunk>>,
+    /// In ascending order of their ids.
+    chunks: Vec<Chunk>,
     len: usize,
-}
-
-/// The most ids of a chunk: 2 KiB of ids, so that an insertion moves at most that.
-const CHUNK_LEN: usize = 512;
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Chunk {
-    /// Ascending, never empty within an index.
-    ids: Vec<u32>,
-    /// As long as `ids`, or empty while every attribute is 0.
-    attributes: Vec<u32>,
-}
-
-impl Chunk {
-    fn from_members(members: &[Member]) -> Self {
-        let attributes = if members.iter().all(|member| member.attribute == 0) {
-            Vec::new()
-        } else {
-            members.iter().map(|member| member.attribute).collect()
-        };
-        Self {
-            ids: members.iter().map(|member| member.id).collect(),
-            attributes,
-        }
-    }
-
-    fn first(&self) -> u32 {
-        self.ids.first().copied().unwrap_or_default()
-    }
-
-    fn members(&self) -> impl Iterator<Item = Member> {
-        let attributes = self.attributes.iter().copied().chain(std::iter::repeat(0));
-        self.ids
-            .iter()
-            .zip(attributes)
-            .map(|(id, attribute)| Member { id: *id, attribute })
-    }
-
-    /// Adds a member or updates its attribute; true if it was not there.
-    fn insert(&mut self, member: Member) -> bool {
-        let found = self.ids.binary_search(&member.id);
-        if member.attribute != 0 && self.attributes.is_empty() {
-            self.attributes = vec![0; self.ids.len()];
-        }
-        match found {
-            Ok(at) => {
-                if let Some(attribute) = self.attributes.get_mut(at) {
-                    *attribute = member.attribute;
-                }
-            }
-            Err(at) => {
-                make_room(&mut self.ids);
-                self.ids.insert(at, member.id);
-                if member.attribute != 0 || !self.attributes.is_empty() {
-                    make_room(&mut self.attributes);
-                    self.attributes.insert(at, member.attribute);
-                }
-            }
-        }
-        found.is_err()
-    }
-
-    /// Removes a member; true if it was there.
-    fn remove(&mut self, id: u32) -> bool {
-        let Ok(at) = self.ids.binary_search(&id) else {
-            return false;
-        };
-        self.ids.remove(at);
-        if at < self.attributes.len() {
-            self.attributes.remove(at);
-        }
-        true
-    }
-
-    /// Takes the upper half away.
-    fn split_off(&mut self) -> Self {
-        let middle = self.ids.len() / 2;
-        let ids = self.ids.split_off(middle);
-        let attributes = if self.attributes.is_empty() {
-            Vec::new()
-        } else {
-            self.attributes.split_off(middle)
-        };
-        Self { ids, attributes }
-    }
-
-    fn heap_bytes(&self) -> usize {
-        4 * (self.ids.capacity() + self.attributes.capacity()) + size_of::<Self>() + 32
-    }
-}
-
-/// Grows by an eighth at a time: most indexes are edited rarely and there are many of them.
-fn make_room(column: &mut Vec<u32>) {
-    if column.len() == column.capacity() {
-        column.reserve_exact(column.len() / 8 + 4);
-    }
+    /// What the chunks take on the heap.
+    chunk_bytes: usize,
 }
 
 impl Index {
     /// Builds an index from members in any order; of duplicates the last wins.
     pub fn from_members(mut members: Vec<Member>) -> Self {
         normalize(&mut members);
-        let chunks: Vec<_> = members
-            .chunks(CHUNK_LEN)
-            .map(|members| Arc::new(Chunk::from_members(members)))
-            .collect();
-        Self {
-            chunks,
-            len: members.len(),
-        }
+        let mut index = Self::default();
+        index.replace(0..0, &members);
+        index.chunks.shrink_to_fit();
+        index
     }
 
     /// How many members there are.
@@ -146,67 +51,109 @@ impl Index {
 
     /// The members in ascending order of id.
     pub fn iter(&self) -> impl Iterator<Item = Member> {
-        self.chunks.iter().flat_map(|chunk| chunk.members())
+        self.chunks.iter().flat_map(Chunk::members)
     }
 
-    /// The ids in ascending order, a chunk at a time.
-    pub fn id_slices(&self) -> impl Iterator<Item = &[u32]> {
-        self.chunks.iter().map(|chunk| chunk.ids.as_slice())
+    /// The ids in ascending order.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.iter().map(|member| member.id)
     }
 
     /// True if `id` is a member.
     pub fn contains(&self, id: u32) -> bool {
-        self.chunk_at(id)
-            .and_then(|at| self.chunks.get(at))
-            .is_some_and(|chunk| chunk.ids.binary_search(&id).is_ok())
+        let chunk = self.chunks.get(self.chunk_of(id));
+        chunk.is_some_and(|chunk| chunk.members().any(|member| member.id == id))
     }
 
-    /// The position of the chunk that holds `id` or would take it.
-    fn chunk_at(&self, id: u32) -> Option<usize> {
+    /// The position of the chunk that holds `id` or would take it; 0 if there are none.
+    fn chunk_of(&self, id: u32) -> usize {
         let after = self.chunks.partition_point(|chunk| chunk.first() <= id);
-        (!self.chunks.is_empty()).then(|| after.saturating_sub(1))
+        after.saturating_sub(1)
     }
 
-    /// Adds members or updates their attributes.
+    /// How many of `ids`, which are in ascending order, belong into the chunk at `at`.
+    fn run(&self, at: usize, ids: impl Iterator<Item = u32>) -> usize {
+        let next = self.chunks.get(at + 1).map(Chunk::first);
+        ids.take_while(|id| next.is_none_or(|next| *id < next))
+            .count()
+    }
+
+    /// Adds members or updates their attributes; of duplicates the last wins.
     pub fn insert(&mut self, members: &[Member]) {
-        if self.is_empty() {
-            *self = Self::from_members(members.to_vec());
-            return;
+        if !members.is_sorted_by(|one, next| one.id < next.id) {
+            let mut members = members.to_vec();
+            normalize(&mut members);
+            return self.insert(&members);
         }
-        for member in members {
-            self.insert_one(*member);
-        }
-    }
-
-    fn insert_one(&mut self, member: Member) {
-        let at = self.chunk_at(member.id).unwrap_or_default();
-        let Some(chunk) = self.chunks.get_mut(at) else {
-            return;
-        };
-        let chunk = Arc::make_mut(chunk);
-        self.len += usize::from(chunk.insert(member));
-        if chunk.ids.len() > CHUNK_LEN {
-            let upper = chunk.split_off();
-            self.chunks.insert(at + 1, Arc::new(upper));
+        let mut left = members;
+        while let Some(next) = left.first() {
+            let at = self.chunk_of(next.id);
+            let count = self.run(at, left.iter().map(|member| member.id));
+            let Some((added, rest)) = left.split_at_checked(count) else {
+                return;
+            };
+            let range = at..(at + 1).min(self.chunks.len());
+            let merged = merge(self.members_of(range.clone()), added);
+            self.replace(range, &merged);
+            left = rest;
         }
     }
 
     /// Removes the members with these ids; those that are not there are passed over.
-    pub fn remove(&mut self, ids: impl IntoIterator<Item = u32>) {
-        for id in ids {
-            let Some(at) = self.chunk_at(id) else { return };
-            let Some(chunk) = self.chunks.get_mut(at) else {
+    pub fn remove(&mut self, ids: &[u32]) {
+        if !ids.is_sorted() {
+            let mut ids = ids.to_vec();
+            ids.sort_unstable();
+            return self.remove(&ids);
+        }
+        let mut left = ids;
+        while let Some(next) = left.first() {
+            let at = self.chunk_of(*next);
+            let count = self.run(at, left.iter().copied());
+            let Some((removed, rest)) = left.split_at_checked(count) else {
                 return;
             };
-            if chunk.ids.binary_search(&id).is_err() {
-                continue;
-            }
-            let chunk = Arc::make_mut(chunk);
-            self.len -= usize::from(chunk.remove(id));
-            if chunk.ids.is_empty() {
-                self.chunks.remove(at);
-            }
+            self.remove_from(at, removed);
+            left = rest;
         }
+    }
+
+    /// Removes ids, which are in ascending order, from the chunk at `at`, and joins what remains
+    /// with the chunk after it if both are small.
+    fn remove_from(&mut self, at: usize, ids: &[u32]) {
+        let Some(chunk) = self.chunks.get(at) else {
+            return;
+        };
+        let is_kept = |member: &Member| ids.binary_search(&member.id).is_err();
+        let mut kept: Vec<Member> = chunk.members().filter(is_kept).collect();
+        if kept.len() == chunk.len() {
+            return;
+        }
+        let next = self.chunks.get(at + 1);
+        let mut end = at + 1;
+        if let Some(next) = next.filter(|next| next.len() + kept.len() <= CHUNK_LEN / 2) {
+            kept.extend(next.members());
+            end += 1;
+        }
+        self.replace(at..end, &kept);
+    }
+
+    fn members_of(&self, range: Range<usize>) -> impl Iterator<Item = Member> {
+        let chunks = self.chunks.get(range).unwrap_or_default();
+        chunks.iter().flat_map(Chunk::members)
+    }
+
+    /// Puts members, which are in ascending order, in the place of these chunks.
+    fn replace(&mut self, range: Range<usize>, members: &[Member]) {
+        for chunk in self.chunks.get(range.clone()).unwrap_or_default() {
+            self.len -= chunk.len();
+            self.chunk_bytes -= chunk.heap_bytes();
+        }
+        let bytes = &mut self.chunk_bytes;
+        let count = |chunk: &Chunk| *bytes += chunk.heap_bytes();
+        let chunks = Chunk::pack_all(members).inspect(count);
+        self.chunks.splice(range, chunks);
+        self.len += members.len();
     }
 
     /// The length of [`Self::write_text`], in bytes.
@@ -234,9 +181,39 @@ impl Index {
 
     /// What this takes on the heap, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        let chunks: usize = self.chunks.iter().map(|chunk| chunk.heap_bytes()).sum();
-        chunks + self.chunks.capacity() * size_of::<usize>() + size_of::<Self>() + 16
+        let places = self.chunks.capacity() * size_of::<Chunk>();
+        self.chunk_bytes + places.next_multiple_of(16) + size_of::<Self>() + 16
     }
+}
+
+/// Indexes are equal if their members are, however they are packed.
+impl PartialEq for Index {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Index {}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The members of both, in ascending order; of two with one id that of `added`.
+fn merge(old: impl Iterator<Item = Member>, added: &[Member]) -> Vec<Member> {
+    let mut merged = Vec::with_capacity(CHUNK_LEN + added.len());
+    let mut added = added.iter().copied().peekable();
+    for member in old {
+        while let Some(new) = added.next_if(|new| new.id < member.id) {
+            merged.push(new);
+        }
+        let new = added.next_if(|new| new.id == member.id);
+        merged.push(new.unwrap_or(member));
+    }
+    merged.extend(added);
+    merged
 }
 
 fn digits(number: u32) -> usize {
@@ -336,7 +313,7 @@ mod tests {
         let mut index =
             Index::from_members((0..2000).map(|id| Member { id, attribute: 0 }).collect());
         let copy = index.clone();
-        index.remove([5]);
+        index.remove(&[5]);
         index.insert(&[Member {
             id: 9,
             attribute: 9,
@@ -350,7 +327,83 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_edit_of_a_copy_leaves_the_other_chunks_shared() {
+        let members = (0..100_000).map(|id| Member {
+            id: id * 7,
+            attribute: 0,
+        });
+        let mut index = Index::from_members(members.collect());
+        let copy = index.clone();
+        let heap =
+            |index: &Index| -> Vec<usize> { index.chunks.iter().map(Chunk::address).collect() };
+        index.insert(&[Member {
+            id: 350_001,
+            attribute: 0,
+        }]);
+        let (old, new) = (heap(&copy), heap(&index));
+        assert_eq!(new.iter().filter(|at| !old.contains(at)).count(), 2);
+        assert_eq!((copy.len(), index.len()), (100_000, 100_001));
+    }
+
+    #[test]
+    fn members_take_few_bytes() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut bytes_each = |count: u32, last: u32| {
+            let ids: Vec<_> = (0..count).map(|_| random.u32(0..=last)).collect();
+            let member = |id| Member { id, attribute: 0 };
+            let built = Index::from_members(ids.iter().copied().map(member).collect());
+            let mut grown = Index::default();
+            for id in &ids {
+                grown.insert(&[member(*id)]);
+            }
+            [built, grown].map(|index| index.heap_bytes() as f64 / index.len() as f64)
+        };
+        for (count, last, most) in [
+            (150, u32::MAX, 5.0),
+            (100_000, 1_000_000, 1.3),
+            (100_000, 429_496_729, 2.6),
+        ] {
+            let each = bytes_each(count, last);
+            assert!(each.iter().all(|each| *each <= most), "{count}: {each:?}");
+        }
+    }
+
+    /// Ids in a row, each `step` after the last.
+    fn row((first, step, count): (u32, u32, u32)) -> impl Iterator<Item = u32> {
+        (0..count).map(move |at| first.wrapping_add(at.wrapping_mul(step)))
+    }
+
+    fn any_row() -> impl Strategy<Value = (u32, u32, u32)> {
+        (any::<u32>(), prop_oneof![1u32..9, any::<u32>()], 0u32..900)
+    }
+
     proptest! {
+        #[test]
+        fn rows_of_members_come_and_go_as_in_a_sorted_map(
+            edits in prop::collection::vec((any::<bool>(), 0u32..3, any_row()), 0..30)
+        ) {
+            let (mut index, mut model) = (Index::default(), BTreeMap::new());
+            for (add, attribute, of) in edits {
+                if add {
+                    let members: Vec<_> = row(of).map(|id| Member { id, attribute }).collect();
+                    index.insert(&members);
+                    model.extend(row(of).map(|id| (id, attribute)));
+                } else {
+                    let ids: Vec<_> = row(of).collect();
+                    index.remove(&ids);
+                    model.retain(|id, _| !ids.contains(id));
+                }
+            }
+            let members: Vec<_> = index.iter().map(|it| (it.id, it.attribute)).collect();
+            prop_assert!(members.iter().all(|(id, _)| index.contains(*id)));
+            prop_assert_eq!(index.len(), members.len());
+            prop_assert_eq!(members, model.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(&Index::from_members(index.iter().collect()), &index);
+            let chunks = index.chunks.iter();
+            prop_assert_eq!(index.chunk_bytes, chunks.map(Chunk::heap_bytes).sum::<usize>());
+        }
+
         #[test]
         fn an_index_behaves_as_a_sorted_map(
             edits in prop::collection::vec((any::<bool>(), 0u32..3000, 0u32..3), 0..4000)
@@ -361,14 +414,15 @@ mod tests {
                     index.insert(&[Member { id, attribute }]);
                     model.insert(id, attribute);
                 } else {
-                    index.remove([id]);
+                    index.remove(&[id]);
                     model.remove(&id);
                 }
             }
             let members: Vec<_> = index.iter().map(|it| (it.id, it.attribute)).collect();
             prop_assert_eq!(index.len(), members.len());
             prop_assert_eq!(members, model.into_iter().collect::<Vec<_>>());
-            prop_assert!(index.chunks.iter().all(|chunk| !chunk.ids.is_empty()));
+            let chunks = index.chunks.iter();
+            prop_assert_eq!(index.chunk_bytes, chunks.map(Chunk::heap_bytes).sum::<usize>());
         }
     }
 }

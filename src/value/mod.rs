@@ -2,6 +2,7 @@
 //! form. Values know nothing of commands, time or storage.
 
 mod block;
+mod chunk;
 pub mod counter;
 pub mod data;
 pub mod head;
