@@ -225,6 +225,11 @@ impl SimDisk {
         self.0.lock()
     }
 
+    /// True if calls may fail, now or later.
+    pub fn may_fail(&self) -> bool {
+        self.0.lock().faults.is_some()
+    }
+
     /// No call fails any more.
     pub fn heal(&self) {
         self.0.lock().faults = None;

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use storage_server::clock::{SimClock, Time};
 use storage_server::command::{Command, Fetch, Hit, Refusal, Reply};
-use storage_server::engine::{Engine, Halt, OpenError, Settings, Turn};
+use storage_server::engine::{Answer, Engine, Halt, OpenError, Settings, Turn};
 use storage_server::journal::disk::{Disk, Name};
 use storage_server::journal::sim::{Call, Crash, Fault, SimDisk};
 use storage_server::journal::{Fsync, JournalError, Options};
@@ -129,7 +129,11 @@ impl Ground {
         let types = TypeTable::new([
             to_counter64,
             TypeDef::new(4, Kind::Counter64),
-            TypeDef::new(5, Kind::Data),
+            // What is longer may leave memory, and most values are.
+            TypeDef {
+                keep_in_memory: Some(8),
+                ..TypeDef::new(5, Kind::Data)
+            },
         ]);
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
         let opened = Engine::open(on, options, settings, &types.unwrap(), &mut |_| {
@@ -150,7 +154,7 @@ impl Ground {
         let engine = engine.unwrap_or_else(|error| panic!("{}: {error}", what()));
         let found = engine.journal().written();
         assert!(found >= least, "{}: {found} of {least} records", what());
-        compare(&engine, self.past().at(found), &|| {
+        compare((&engine, left), self.past().at(found), &|| {
             format!("{}, record {found}", what())
         });
         let names = left.names();
@@ -205,8 +209,9 @@ fn put_back(disk: &SimDisk) -> bool {
     moved.map(|(old, name)| disk.move_file(old, name)).count() > 0
 }
 
-/// A store shows what it should: every key, with flags and cas unique.
-fn compare(engine: &Engine, state: &State, what: &dyn Fn() -> String) {
+/// A store shows what it should: every key, with flags and cas unique. Values that are away are
+/// read from the disk, unless it fails.
+fn compare((engine, disk): (&Engine, &SimDisk), state: &State, what: &dyn Fn() -> String) {
     let mut turn = engine.turn();
     let now = turn.now;
     let fetch = Fetch {
@@ -214,9 +219,21 @@ fn compare(engine: &Engine, state: &State, what: &dyn Fn() -> String) {
         touch: None,
     };
     let answer = engine.execute(&mut turn, &Command::Fetch(fetch)).unwrap();
-    let Reply::Hits(hits) = answer.reply else {
+    let Reply::Hits(mut hits) = answer.reply else {
         panic!("{:?}", answer.reply);
     };
+    let mut cold = answer.cold.iter();
+    for hit in hits.iter_mut().flatten() {
+        if matches!(&hit.value, Value::Data(blob) if blob.is_away()) {
+            // One call may fail; all do only on a disk that fails for ever.
+            let cold = cold.next().unwrap();
+            let read = engine.read_cold(cold).or_else(|_| engine.read_cold(cold));
+            match read {
+                Ok(blob) => hit.value = Value::Data(blob),
+                Err(error) => assert!(disk.may_fail(), "{}: {error}", what()),
+            }
+        }
+    }
     for (key, hit) in KEYS.iter().zip(&hits) {
         let expected = state.get(key, now);
         let same = match (hit, expected) {
@@ -249,9 +266,10 @@ fn is_same(hit: &Hit, entry: &Entry) -> bool {
             let members = index.iter().map(|member| (member.id, member.attribute));
             members.eq(held.iter().map(|(id, attribute)| (*id, *attribute)))
         }
-        (Value::Data(blob), Held::Bytes(held)) => {
-            matches!(blob.content(), Content::Here(value) if value == held)
-        }
+        (Value::Data(blob), Held::Bytes(held)) => match blob.content() {
+            Content::Here(value) => value == held,
+            Content::Away(_) => blob.len() == held.len(),
+        },
         _ => false,
     };
     same && hit.flags == entry.flags && hit.cas == entry.seq
@@ -263,7 +281,7 @@ impl World {
         let engine = ground.engine(&ground.disk).ok()?;
         let found = engine.journal().written();
         assert!(found >= least, "{}: {found} of {least} records", what());
-        compare(&engine, ground.past().at(found), what);
+        compare((&engine, &ground.disk), ground.past().at(found), what);
         ground.past().restart(found);
         Some(Self {
             disk: ground.disk.clone(),
@@ -293,7 +311,7 @@ impl World {
 
     /// Holds the living store to what it should hold.
     pub(super) fn compare(&self, what: &dyn Fn() -> String) {
-        compare(&self.engine, self.past().now(), what);
+        compare((&self.engine, &self.disk), self.past().now(), what);
     }
 
     /// Begins a turn, in which a delayed `flush_all` may be due.
@@ -334,16 +352,28 @@ impl World {
         matches!(answer.unwrap().reply, Reply::Hits(hits) if hits[0].is_some())
     }
 
+    /// Carries out a command; a value that it needs and that is away is read first.
+    fn carry_out(&mut self, command: &Command<'_>) -> Result<Answer, Refusal> {
+        loop {
+            match self.engine.execute(&mut self.turn, command) {
+                Ok(answer) => return Ok(answer),
+                Err(Halt::Cold(cold)) => self.engine.warm(&cold, self.engine.read_cold(&cold)?),
+                Err(Halt::Refused(refusal)) => return Err(refusal),
+            }
+        }
+    }
+
     /// Carries out a command, here and in the model. An error is a refusal of the storage.
     fn command(&mut self, command: &Command<'_>) -> Result<Waiting, Refusal> {
-        let answer = self.engine.execute(&mut self.turn, command);
-        let answer = match answer {
+        let answer = match self.carry_out(command) {
             Ok(answer) => answer,
-            Err(Halt::Cold(cold)) => panic!("{command:?}: {cold:?}"),
-            Err(Halt::Refused(refusal)) => {
+            Err(refusal) => {
                 let storage = matches!(
                     refusal,
-                    Refusal::DiskFull | Refusal::StorageFailed | Refusal::StorageStalled
+                    Refusal::DiskFull
+                        | Refusal::StorageFailed
+                        | Refusal::StorageStalled
+                        | Refusal::Unreadable { .. }
                 );
                 assert!(storage, "{command:?}: {refusal}");
                 return Err(refusal);
@@ -382,9 +412,11 @@ impl World {
         self.settle(failed)
     }
 
-    /// Does what the sync thread would do now, and lets the answers go that waited for it.
+    /// Does what the sync thread would do now, has values leave memory, and lets the answers go
+    /// that waited for the sync.
     pub(super) fn sync(&mut self) -> Vec<Waiting> {
         self.engine.journal().run_due();
+        self.engine.put_away();
         self.settle(self.engine.journal().failed().is_some())
     }
 
