@@ -17,6 +17,7 @@ left=$PORT
 start_server right
 right=$PORT
 port=$(free_port)
+# By their names the servers get their keys: the same ones in each run.
 cat >nutcracker.yml <<EOF
 pool:
   listen: 127.0.0.1:$port
@@ -25,8 +26,8 @@ pool:
   preconnect: true
   timeout: 10000
   servers:
-   - 127.0.0.1:$left:1
-   - 127.0.0.1:$right:1
+   - 127.0.0.1:$left:1 left
+   - 127.0.0.1:$right:1 right
 EOF
 nutcracker --test-conf -c nutcracker.yml 2>conf || { cat conf; exit 1; }
 nutcracker -c nutcracker.yml -s "$(free_port)" -a 127.0.0.1 -o nutcracker.log &
