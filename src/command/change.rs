@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::clock::{Expiry, Time};
 use crate::key::{Key, TypedKey};
 use crate::types::TypeTable;
-use crate::value::{Delta, Member, Value};
+use crate::value::{Delta, Marks, Member, Value};
 
 /// One edit of the state. A key, bytes or members may be borrowed from the request or from the
 /// journal's bytes.
@@ -73,6 +73,20 @@ pub enum Change<'a> {
         /// The step.
         delta: Delta,
     },
+    /// The entry bears these marks and no others.
+    Mark {
+        /// The entry's key.
+        key: Key<'a>,
+        /// The marks.
+        marks: Marks,
+    },
+    /// The entry has another cas unique.
+    Unique {
+        /// The entry's key.
+        key: Key<'a>,
+        /// Which; `None` is the sequence number of this record.
+        unique: Option<u64>,
+    },
     /// Everything is gone: now, or all that is there at that time.
     Flush {
         /// When; `None` is now.
@@ -92,6 +106,8 @@ impl<'a> Change<'a> {
             | Self::Remove { key }
             | Self::Expire { key, .. }
             | Self::Number { key, .. }
+            | Self::Mark { key, .. }
+            | Self::Unique { key, .. }
             | Self::Extend { key, .. } => Some(*key),
             Self::Members { key, .. } => Some(Key::Typed(*key)),
             Self::FanOut { .. } | Self::Flush { .. } | Self::Types(_) | Self::Batch(_) => None,
@@ -110,6 +126,8 @@ impl Change<'_> {
             | Self::Remove { key }
             | Self::Expire { key, .. }
             | Self::Number { key, .. }
+            | Self::Mark { key, .. }
+            | Self::Unique { key, .. }
             | Self::Extend { key, .. } => types.keep(*key).durable,
             Self::Members { key, .. } => types.is_durable(key.prefix),
         };

@@ -7,6 +7,7 @@
 pub mod arith;
 pub mod change;
 pub mod fetch;
+pub mod meta;
 pub mod put;
 pub mod refusal;
 pub mod remove;
@@ -19,10 +20,11 @@ use crate::clock::{Expiry, Time};
 use crate::key::Key;
 use crate::limits::RELATIVE_EXPIRY_MAX_S;
 use crate::types::{Counting, Kind, TypeDef, TypeTable};
-use crate::value::{Blob, Entry, Head, Index, Value};
+use crate::value::{Blob, Entry, Head, Index, Marks, Value};
 pub use arith::Arith;
 pub use change::Change;
 pub use fetch::Fetch;
+pub use meta::{Meta, MetaReply};
 pub use put::{Mode, Put};
 pub use refusal::Refusal;
 
@@ -54,6 +56,8 @@ pub enum Command<'a> {
         /// From when on; 0 is now.
         delay: Exptime,
     },
+    /// `mg ms md ma me`
+    Meta(Meta<'a>),
 }
 
 /// What a command answers.
@@ -77,6 +81,8 @@ pub enum Reply {
     Number(u64),
     /// One answer for each key, in the order of the request.
     Hits(SmallVec<[Option<Hit>; 1]>),
+    /// To a meta command.
+    Meta(MetaReply),
 }
 
 /// A found entry, as a reply carries it. Large values are shared, not copied.
@@ -167,11 +173,26 @@ impl View<'_> {
             flags: self.flags,
             expires: self.expires,
             cas: self.cas,
+            marks: self.marks(),
         }
+    }
+
+    /// The marks that changes make.
+    pub fn marks(&self) -> Marks {
+        self.head.map_or(Marks::NONE, |head| head.marks().kept())
     }
 }
 
-impl ViewValue<'_> {
+impl<'s> ViewValue<'s> {
+    /// A value as the rules see it.
+    pub fn of(value: &'s Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(*number),
+            Value::Index(index) => Self::Index(index),
+            Value::Data(blob) => Self::Data(blob),
+        }
+    }
+
     /// The value on its own.
     pub fn to_value(self) -> Value {
         match self {

@@ -15,7 +15,7 @@ use super::{Engine, Turn};
 use crate::command::{Fetch, Hit, Refusal, View, ViewValue};
 use crate::journal::{JournalError, Located};
 use crate::key::{Key, TypedKey};
-use crate::value::{Blob, Content, Entry, Place, Value};
+use crate::value::{Blob, Content, Entry, Marks, Place, Value};
 
 /// A value that has to be read from its file.
 #[derive(Clone, Debug)]
@@ -87,6 +87,7 @@ impl Engine {
     /// What a reply says of a found entry; a value that has to be read goes to `cold`. Call it
     /// under the lock of the entry.
     pub(super) fn hit(&self, key: Key<'_>, view: View<'_>, cold: &mut Vec<Cold>) -> Hit {
+        self.note_use(view);
         let mut hit = Fetch::hit(view);
         if let (Key::Typed(key), Value::Data(blob)) = (key, &hit.value)
             && let Content::Away(place) = blob.content()
@@ -97,6 +98,15 @@ impl Engine {
             }
         }
         hit
+    }
+
+    /// Notes that a client has fetched an entry: figures of memory alone, which nothing that is
+    /// journalled depends on.
+    pub(super) fn note_use(&self, view: View<'_>) {
+        if let Some(head) = view.head {
+            head.mark(Marks::FETCHED);
+            head.note_access(self.clock.latest());
+        }
     }
 
     pub(super) fn cold(&self, key: TypedKey, cas: u64, place: Place) -> Cold {

@@ -20,7 +20,7 @@ type Decided<'a> = Result<Outcome<'a>, Refusal>;
 
 impl Engine {
     /// Decides about one entry and carries the decision out.
-    fn edit<'a, P>(
+    pub(super) fn edit<'a, P>(
         &self,
         turn: &mut Turn,
         raw: &'a [u8],
@@ -46,7 +46,8 @@ impl Engine {
             let away = old.and_then(|old| away(place.key, old));
             let decided = decide(place, prepared, old, &ctx);
             let added = added(&decided);
-            if let Some((key, cas, at)) = away.filter(|_| added.is_some()) {
+            let needed = added.is_some() || shows_value(&decided);
+            if let Some((key, cas, at)) = away.filter(|_| needed) {
                 let cold = self.cold(key, cas, at);
                 drop(shard);
                 self.release(room);
@@ -259,6 +260,12 @@ impl Engine {
     }
 }
 
+/// True if the reply shows the value as it was.
+fn shows_value(decided: &Result<Outcome<'_>, Refusal>) -> bool {
+    let reply = decided.as_ref().map(|outcome| &outcome.reply);
+    matches!(reply, Ok(Reply::Meta(reply)) if reply.seen.value.is_some())
+}
+
 /// How many bytes a decision adds to a value, if that is what it does.
 fn added(decided: &Decided<'_>) -> Option<usize> {
     match decided.as_ref().ok()?.change.as_ref()? {
@@ -267,6 +274,8 @@ fn added(decided: &Decided<'_>) -> Option<usize> {
         | Change::Remove { .. }
         | Change::Expire { .. }
         | Change::Number { .. }
+        | Change::Mark { .. }
+        | Change::Unique { .. }
         | Change::Members { .. }
         | Change::FanOut { .. }
         | Change::Flush { .. }

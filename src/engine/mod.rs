@@ -9,6 +9,7 @@ mod cold;
 mod edit;
 mod fan_out;
 mod fetch;
+mod meta;
 mod rebuild;
 mod replay;
 mod snapshot;
@@ -102,6 +103,8 @@ pub struct Answer {
     pub seq: u64,
     /// The reply acknowledges a write that is in the journal.
     pub wrote: bool,
+    /// The sequence number of the change, journalled or not; 0 if there was none.
+    pub stamp: u64,
     /// Of a fan-out: how many counters it changed.
     pub fanned_out: Option<u64>,
     /// Of a retrieval: the values that have to be read, in the order of the hits without them.
@@ -130,6 +133,7 @@ impl Answer {
             reply,
             seq,
             wrote: false,
+            stamp: 0,
             fanned_out: None,
             cold: Vec::new(),
         }
@@ -196,6 +200,7 @@ impl Engine {
             Command::Delete { key } => self.delete(turn, key)?,
             Command::Touch { key, exptime } => self.touch(turn, key, *exptime)?,
             Command::FlushAll { delay } => self.flush_all(turn, *delay)?,
+            Command::Meta(meta) => self.meta(turn, meta)?,
         })
     }
 
@@ -266,7 +271,10 @@ impl Engine {
             tracing::error!(%misfit, "a decided change does not apply: aborting");
             std::process::abort();
         }
-        let answer = Answer::read(outcome.reply, seen);
+        let answer = Answer {
+            stamp: stamp.seq,
+            ..Answer::read(outcome.reply, seen)
+        };
         Ok(if stamp.is_journalled() {
             Answer {
                 seq: stamp.seq,

@@ -12,7 +12,7 @@ use crate::codec::{CodecError, Reader};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
 use crate::types::{Keep, Kind, Overflow, TypeDef, TypeError, TypeTable, WhenFull};
-use crate::value::{Blob, Delta, Entry, Index, Member, Place, Value};
+use crate::value::{Blob, Delta, Entry, Index, Marks, Member, Place, Value};
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +90,11 @@ pub(super) fn record<'a>(
     let tag = reader.u8()?;
     let time = Time(frame.base.0.wrapping_add(reader.zigzag()?.cast_unsigned()));
     let record = match tag {
-        tag::ENTRY => entry(reader, frame)?,
+        tag::ENTRY => entry(reader, frame, Marks::NONE)?,
+        tag::MARKED => {
+            let marks = marks(reader)?;
+            entry(reader, frame, marks)?
+        }
         tag::BATCH => {
             let count = reader.count()?;
             let mut changes = Vec::new();
@@ -105,7 +109,11 @@ pub(super) fn record<'a>(
     Ok((time, record))
 }
 
-fn entry<'a>(reader: &mut Reader<'a>, frame: &Frame<'_>) -> Result<Record<'a>, DecodeError> {
+fn entry<'a>(
+    reader: &mut Reader<'a>,
+    frame: &Frame<'_>,
+    marks: Marks,
+) -> Result<Record<'a>, DecodeError> {
     let key = key(reader)?;
     let flags = reader.varint_as()?;
     let expires = expiry(reader)?;
@@ -116,6 +124,7 @@ fn entry<'a>(reader: &mut Reader<'a>, frame: &Frame<'_>) -> Result<Record<'a>, D
         flags,
         expires,
         cas,
+        marks,
     };
     Ok(Record::Entry(key, entry))
 }
@@ -142,6 +151,14 @@ fn change<'a>(reader: &mut Reader<'a>, tag: u8, frame: &Frame) -> Result<Change<
         tag::NUMBER => Change::Number {
             key: key(reader)?,
             number: reader.varint()?,
+        },
+        tag::MARK => Change::Mark {
+            key: key(reader)?,
+            marks: marks(reader)?,
+        },
+        tag::UNIQUE => Change::Unique {
+            key: key(reader)?,
+            unique: unique(reader)?,
         },
         tag::EXTEND_FRONT => extend(reader, Side::Front)?,
         tag::EXTEND_BACK => extend(reader, Side::Back)?,
@@ -178,6 +195,19 @@ fn change<'a>(reader: &mut Reader<'a>, tag: u8, frame: &Frame) -> Result<Change<
         tag::BATCH => return Err(DecodeError::Nested),
         tag => return Err(DecodeError::Unknown("record with the tag", tag)),
     })
+}
+
+fn unique(reader: &mut Reader<'_>) -> Result<Option<u64>, DecodeError> {
+    Ok(if flag(reader)? {
+        Some(reader.u64()?)
+    } else {
+        None
+    })
+}
+
+fn marks(reader: &mut Reader<'_>) -> Result<Marks, DecodeError> {
+    let bits = reader.u8()?;
+    Marks::from_bits(bits).ok_or(DecodeError::Unknown("set of marks", bits))
 }
 
 fn extend<'a>(reader: &mut Reader<'a>, side: Side) -> Result<Change<'a>, DecodeError> {

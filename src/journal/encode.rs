@@ -10,7 +10,7 @@ use crate::codec::{put_u8, put_u64, put_varint, put_zigzag};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
 use crate::types::{CounterOptions, Keep, Kind, TypeDef, TypeTable, WhenFull};
-use crate::value::{Blob, Entry, LONG_BYTES, Member, Value};
+use crate::value::{Blob, Entry, LONG_BYTES, Marks, Member, Value};
 
 /// Values of at least this size go in by reference, other bytes as a piece of their own.
 pub(super) const LARGE_BYTES: usize = LONG_BYTES;
@@ -158,6 +158,8 @@ fn is_large(change: &Change<'_>) -> bool {
         | Change::Remove { .. }
         | Change::Expire { .. }
         | Change::Number { .. }
+        | Change::Mark { .. }
+        | Change::Unique { .. }
         | Change::FanOut { .. }
         | Change::Flush { .. }
         | Change::Types(_) => false,
@@ -183,8 +185,14 @@ pub(super) fn put_change(
 
 /// Appends the record of an entry of a snapshot.
 pub(super) fn put_entry(out: &mut Payload, key: Key<'_>, entry: &Entry) {
-    put_u8(&mut out.bytes, tag::ENTRY);
-    put_zigzag(&mut out.bytes, 0);
+    if entry.marks == Marks::NONE {
+        put_u8(&mut out.bytes, tag::ENTRY);
+        put_zigzag(&mut out.bytes, 0);
+    } else {
+        put_u8(&mut out.bytes, tag::MARKED);
+        put_zigzag(&mut out.bytes, 0);
+        put_u8(&mut out.bytes, entry.marks.bits());
+    }
     put_key(&mut out.bytes, key);
     put_varint(&mut out.bytes, u64::from(entry.flags));
     put_expiry(&mut out.bytes, entry.expires);
@@ -198,6 +206,8 @@ fn tag_of(change: &Change<'_>) -> u8 {
         Change::Remove { .. } => tag::REMOVE,
         Change::Expire { .. } => tag::EXPIRE,
         Change::Number { .. } => tag::NUMBER,
+        Change::Mark { .. } => tag::MARK,
+        Change::Unique { .. } => tag::UNIQUE,
         Change::Extend {
             side: Side::Front, ..
         } => tag::EXTEND_FRONT,
@@ -237,6 +247,11 @@ fn put_body(out: &mut Payload, change: &Change<'_>) {
             put_key(&mut out.bytes, *key);
             put_varint(&mut out.bytes, *number);
         }
+        Change::Mark { key, marks } => {
+            put_key(&mut out.bytes, *key);
+            put_u8(&mut out.bytes, marks.bits());
+        }
+        Change::Unique { key, unique } => put_unique(&mut out.bytes, *key, *unique),
         Change::Extend {
             key,
             side: _,
@@ -273,13 +288,23 @@ fn put_body(out: &mut Payload, change: &Change<'_>) {
             }
         }
         Change::Types(types) => put_types(&mut out.bytes, types),
-        Change::Batch(changes) => {
-            put_varint(&mut out.bytes, changes.len() as u64);
-            for change in changes {
-                put_u8(&mut out.bytes, tag_of(change));
-                put_body(out, change);
-            }
-        }
+        Change::Batch(changes) => put_batch(out, changes),
+    }
+}
+
+fn put_batch(out: &mut Payload, changes: &[Change<'_>]) {
+    put_varint(&mut out.bytes, changes.len() as u64);
+    for change in changes {
+        put_u8(&mut out.bytes, tag_of(change));
+        put_body(out, change);
+    }
+}
+
+fn put_unique(out: &mut Vec<u8>, key: Key<'_>, unique: Option<u64>) {
+    put_key(out, key);
+    put_u8(out, u8::from(unique.is_some()));
+    if let Some(unique) = unique {
+        put_u64(out, unique);
     }
 }
 

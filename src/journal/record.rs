@@ -8,7 +8,8 @@
 //! # Version history
 //!
 //! - 1: the first one.
-//! - 2: the types of a Types record have options. Version 1 is read, too.
+//! - 2: the types of a Types record have options; entries have marks, and cas uniques that a
+//!   client gave. Version 1 is read, too.
 //!
 //! # A file
 //!
@@ -60,6 +61,9 @@
 //!               and from version 2 on options: count varint, of each: option u8, number varint
 //! 12 Batch      count varint; of each change: tag u8, body; no Batch in a Batch
 //! 13 Entry      (snapshots only) key, flags varint, expiry, cas u64, value
+//! 14 Mark       key, marks u8
+//! 15 Unique     key, u8 1 if it is not the record's own sequence number: cas u64
+//! 16 Marked     (snapshots only) marks u8, and an Entry
 //!
 //! key      named: 0, length u8, bytes; typed: prefix varint, id varint
 //! expiry   varint, ms since 1970; 0 is never
@@ -68,6 +72,7 @@
 //! members  count varint, u8 1 if attributes follow, of each id its varint difference to the
 //!          one before (modulo 2^32), then of each the attribute varint
 //! ids      count varint, differences as above
+//! marks    1 stale, 2 won, 4 the key is shown as base64
 //! option   1: keep_in_memory, bytes; 2: durable, 0 for no; 3: when_full, 1 for evict; of counters
 //!          4: initial, 5: min, 6: max, 7: overflow, 1 wrap, 2 saturate, 3 error, 8: ttl,
 //!          seconds; of an index 9: weighted, 1 for yes. Prefix 0 (DATA) is the named keys, which
@@ -105,6 +110,9 @@ pub(super) mod tag {
     pub(in crate::journal) const TYPES: u8 = 11;
     pub(in crate::journal) const BATCH: u8 = 12;
     pub(in crate::journal) const ENTRY: u8 = 13;
+    pub(in crate::journal) const MARK: u8 = 14;
+    pub(in crate::journal) const UNIQUE: u8 = 15;
+    pub(in crate::journal) const MARKED: u8 = 16;
 
     pub(in crate::journal) const VALUE_NUMBER: u8 = 1;
     pub(in crate::journal) const VALUE_INDEX: u8 = 3;

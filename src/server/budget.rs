@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use crate::clock::Tick;
-use crate::command::{Command, Mode};
+use crate::command::meta::Act;
+use crate::command::{Command, Meta, Mode};
 use crate::protocol::memcached::{Action, Request};
 
 /// The time of one turn.
@@ -50,16 +51,22 @@ impl Budget {
 fn surcharge(request: &Request<'_>) -> usize {
     match &request.action {
         Action::Data(Command::Put(put)) if matches!(put.mode, Mode::Append | Mode::Prepend) => 32,
+        Action::Data(Command::Meta(meta)) if extends(meta) => 32,
         Action::Data(Command::Fetch(fetch)) => fetch.keys.len() / 4,
         Action::Data(
             Command::Put(_)
             | Command::PutMany(_)
             | Command::Arith(_)
             | Command::Delete { .. }
-            | Command::Touch { .. },
+            | Command::Touch { .. }
+            | Command::Meta(_),
         ) => 0,
         Action::Data(Command::FlushAll { .. }) | Action::Admin(_) => 32,
     }
+}
+
+fn extends(meta: &Meta<'_>) -> bool {
+    matches!(&meta.act, Act::Set(set) if matches!(set.mode, Mode::Append | Mode::Prepend))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a session counts of its requests, and under which metric.
 
+use crate::command::meta::{Act, Meta, MetaReply, Status};
 use crate::command::refusal::Fault;
 use crate::command::{Command, Mode, Refusal, Reply};
 use crate::engine::Answer;
@@ -82,10 +83,7 @@ pub(super) fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
                 (true, true) => Metric::DecrMisses,
             };
             tally.add(metric, 1);
-            if let Some(counters) = answer.fanned_out {
-                tally.add(Metric::FanOuts, 1);
-                tally.add(Metric::FanOutCounters, counters);
-            }
+            count_fan_out(tally, answer);
         }
         Command::Delete { .. } => {
             tally.add(
@@ -109,6 +107,49 @@ pub(super) fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
             );
         }
         Command::FlushAll { .. } => tally.add(Metric::CmdFlush, 1),
+        Command::Meta(meta) => {
+            if let Reply::Meta(reply) = &answer.reply {
+                count_meta(tally, meta, reply, answer);
+            }
+        }
+    }
+}
+
+/// As the classic commands that do the same.
+fn count_meta(tally: &Tally, meta: &Meta<'_>, reply: &MetaReply, answer: &Answer) {
+    let done = reply.status == Status::Done;
+    let hit_or_miss = |hit, miss| tally.add(if done { hit } else { miss }, 1);
+    match &meta.act {
+        Act::Get(get) if get.touches() => {
+            tally.add(Metric::CmdTouch, 1);
+            hit_or_miss(Metric::TouchHits, Metric::TouchMisses);
+        }
+        Act::Get(_) => {
+            tally.add(Metric::CmdGet, 1);
+            hit_or_miss(Metric::GetHits, Metric::GetMisses);
+        }
+        Act::Set(set) => {
+            tally.add(Metric::CmdSet, 1);
+            tally.add(Metric::TotalItems, u64::from(answer.wrote));
+            match (set.compare, reply.status) {
+                (Some(_), Status::Done) => tally.add(Metric::CasHits, 1),
+                (Some(_), Status::Exists) => tally.add(Metric::CasBadval, 1),
+                (Some(_), Status::NotFound) => tally.add(Metric::CasMisses, 1),
+                (Some(_) | None, _) => {}
+            }
+        }
+        Act::Delete(_) => hit_or_miss(Metric::DeleteHits, Metric::DeleteMisses),
+        Act::Arith(step) if step.decr => hit_or_miss(Metric::DecrHits, Metric::DecrMisses),
+        Act::Arith(_) => hit_or_miss(Metric::IncrHits, Metric::IncrMisses),
+        Act::Debug => {}
+    }
+    count_fan_out(tally, answer);
+}
+
+fn count_fan_out(tally: &Tally, answer: &Answer) {
+    if let Some(counters) = answer.fanned_out {
+        tally.add(Metric::FanOuts, 1);
+        tally.add(Metric::FanOutCounters, counters);
     }
 }
 
@@ -122,6 +163,7 @@ fn cas_metric(reply: &Reply) -> Metric {
         | Reply::Touched
         | Reply::Ok
         | Reply::Number(_)
-        | Reply::Hits(_) => Metric::CasHits,
+        | Reply::Hits(_)
+        | Reply::Meta(_) => Metric::CasHits,
     }
 }

@@ -14,11 +14,11 @@ use crate::command::refusal::Fault;
 use crate::command::{Command, Hit, Refusal, Reply};
 use crate::engine::{Answer, Cold, Halt, Turn};
 use crate::limits::OUTPUT_BYTES_HIGH;
-use crate::protocol::memcached::encode;
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::login::Verdict;
 use crate::protocol::memcached::parse::{Parser, Step};
-use crate::protocol::memcached::{Action, Admin, Request};
+use crate::protocol::memcached::{Action, Admin, Form, Request};
+use crate::protocol::memcached::{encode, meta_reply};
 use crate::stats::{Metric, Tally};
 use crate::value::{Blob, Value};
 
@@ -353,12 +353,11 @@ impl Session {
                 Ok(answer) => {
                     count(tally, command, &answer);
                     if let Command::Fetch(fetch) = command {
-                        self.show(answer, &fetch.keys, request.with_cas, out);
+                        let with_cas = request.form == Form::WithCas;
+                        self.show(answer, &fetch.keys, with_cas, out);
                     } else {
                         out.reply(answer.seq, answer.wrote, |bytes| {
-                            if !request.noreply {
-                                encode::reply(&answer.reply, bytes);
-                            }
+                            answer_one(request, command, &answer, bytes);
                         });
                     }
                     Flow::Read
@@ -459,6 +458,7 @@ impl Session {
             Admin::Version => {
                 encode::write_line(format_args!("VERSION {}", env!("CARGO_PKG_VERSION")), bytes);
             }
+            Admin::NoOp => bytes.extend_from_slice(b"MN\r\n"),
             Admin::Verbosity if noreply => {}
             Admin::Verbosity => bytes.extend_from_slice(b"OK\r\n"),
             Admin::Quit => return Flow::Close,
@@ -472,5 +472,16 @@ impl Session {
             }
         }
         Flow::Read
+    }
+}
+
+/// Writes the reply to a command that is no retrieval, unless the client wants none.
+fn answer_one(request: &Request<'_>, command: &Command<'_>, answer: &Answer, out: &mut Vec<u8>) {
+    match (&request.form, command, &answer.reply) {
+        (Form::Meta(echo), Command::Meta(meta), Reply::Meta(reply)) => {
+            meta_reply::reply(meta, echo, reply, answer.stamp, out);
+        }
+        _ if request.noreply => {}
+        _ => encode::reply(&answer.reply, out),
     }
 }

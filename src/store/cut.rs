@@ -143,7 +143,7 @@ mod tests {
     use crate::store::locks::ShardSet;
     use crate::store::shard::Stamp;
     use crate::types::{Kind, TypeDef, TypeTable};
-    use crate::value::{Blob, Delta, Index, Member};
+    use crate::value::{Blob, Delta, Index, Marks, Member};
 
     type State = BTreeMap<String, Entry>;
 
@@ -190,6 +190,7 @@ mod tests {
                     flags,
                     expires,
                     cas,
+                    marks: Marks::NONE,
                 };
                 let key = Key::Typed(TypedKey { prefix, id });
                 let (hash, stamp) = (self.store.hashing().key(key), Stamp { seq, time });

@@ -11,7 +11,7 @@ use super::sizes::Away;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
-use crate::value::{Attributes, Blob, Head, Index};
+use crate::value::{Attributes, Blob, Head, Index, Marks};
 
 /// An item: a value and its header, as a slot of a table keeps it.
 pub(super) trait Item: Clone {
@@ -68,10 +68,16 @@ pub(super) struct IndexItem {
 }
 
 impl IndexItem {
-    pub(super) fn new(index: Arc<Index>, id: u32, attributes: Attributes) -> Self {
+    pub(super) fn new(index: Arc<Index>, id: u32, attributes: Attributes, marks: Marks) -> Self {
         let mut head = Head::of(id);
         head.set_attributes(attributes);
+        head.set_kept(marks);
         Self { index, head }
+    }
+
+    /// The index has other members: its marks were those of the old ones.
+    pub(super) fn become_anew(&mut self) {
+        self.head = self.head.anew();
     }
 }
 
@@ -232,6 +238,26 @@ impl<I: Item> Items<I> {
         edit(item);
         item.head_mut().set_cas(cas);
         self.totals.add(item);
+        true
+    }
+
+    /// Sets marks or cas unique; true if the entry is there.
+    pub(super) fn mark(
+        &mut self,
+        (hash, key): (u64, Key<'_>),
+        (marks, cas): (Option<Marks>, Option<u64>),
+    ) -> bool {
+        self.keep(hash, key);
+        let Some(item) = self.slots.find_mut(hash, |item| is(item, key)) else {
+            return false;
+        };
+        let head = item.head_mut();
+        if let Some(marks) = marks {
+            head.set_kept(marks);
+        }
+        if let Some(cas) = cas {
+            head.set_cas(cas);
+        }
         true
     }
 

@@ -161,6 +161,8 @@ impl<'s> WriteSet<'s> {
             | Change::Remove { key }
             | Change::Expire { key, .. }
             | Change::Number { key, .. }
+            | Change::Mark { key, .. }
+            | Change::Unique { key, .. }
             | Change::Extend { key, .. } => self.apply_one(key, change, stamp),
             Change::Members { key, .. } => self.apply_one(Key::Typed(key), change, stamp),
             Change::FanOut {

@@ -15,7 +15,7 @@ use crate::command::change::{Change, Side};
 use crate::command::{Holds, Place, View};
 use crate::key::{Key, TypedKey};
 use crate::types::TypeTable;
-use crate::value::{Attributes, Blob, Entry, Value, data};
+use crate::value::{Attributes, Blob, Entry, Marks, Value, data};
 
 /// The tables of one shard.
 pub struct Shard {
@@ -190,8 +190,8 @@ impl Shard {
         self.named.purge(now);
     }
 
-    /// Carries out a change of one entry of this shard. Several shards' changes (a fan-out, a
-    /// batch, a flush, new types) are taken apart by [`super::locks::WriteSet::apply`].
+    /// Carries out a change, or a batch, of one entry of this shard. Several shards' changes (a
+    /// fan-out, a batch, a flush, new types) are taken apart by [`super::locks::WriteSet::apply`].
     pub fn apply(&mut self, hash: u64, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
         self.note(stamp);
         let (key, fits) = match change {
@@ -201,16 +201,25 @@ impl Shard {
                 flags,
                 expires,
             } => {
+                if let Value::Data(blob) = &value {
+                    blob.head().note_access(stamp.time);
+                }
                 let entry = Entry {
                     value,
                     flags,
                     expires,
                     cas: stamp.seq,
+                    marks: Marks::NONE,
                 };
                 (key, self.put(hash, key, entry))
             }
             Change::Remove { key } => (key, self.remove(hash, key)),
             Change::Expire { key, expires } => (key, self.expire(hash, key, expires)),
+            Change::Mark { key, marks } => (key, self.mark(hash, key, (Some(marks), None))),
+            Change::Unique { key, unique } => {
+                let unique = Some(unique.unwrap_or(stamp.seq));
+                (key, self.mark(hash, key, (None, unique)))
+            }
             Change::Number { key, number } => (key, self.number(hash, key, number, stamp)),
             Change::Extend { key, side, bytes } => {
                 (key, self.extend(hash, key, (side, bytes), stamp))
@@ -227,7 +236,11 @@ impl Shard {
                     .and_then(|(table, hashing)| table.members(hashing, (hash, key), edit, stamp));
                 (Key::Typed(key), fits)
             }
-            Change::FanOut { .. } | Change::Flush { .. } | Change::Types(_) | Change::Batch(_) => {
+            Change::Batch(changes) => {
+                let mut changes = changes.into_iter();
+                return changes.try_for_each(|change| self.apply(hash, change, stamp));
+            }
+            Change::FanOut { .. } | Change::Flush { .. } | Change::Types(_) => {
                 return Err(stamp.misfit(&"it is not of one shard"));
             }
         };
@@ -259,6 +272,7 @@ impl Shard {
                     flags,
                     expires,
                     cas,
+                    marks,
                 },
             ) => {
                 let attributes = Attributes {
@@ -266,7 +280,7 @@ impl Shard {
                     expires,
                     cas,
                 };
-                blob.become_item(0, attributes);
+                blob.become_item(0, attributes, marks);
                 self.named.put(&self.hashing, (hash, key), blob);
                 Ok(())
             }
@@ -297,6 +311,18 @@ impl Shard {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
                 table.expire(hashing, (hash, typed), expires)
             }
+        }
+    }
+
+    fn mark(
+        &mut self,
+        hash: u64,
+        key: Key<'_>,
+        what: (Option<Marks>, Option<u64>),
+    ) -> Result<(), Unfit> {
+        match key {
+            Key::Named(_) => found(self.named.mark((hash, key), what)),
+            Key::Typed(typed) => self.table_mut(typed.prefix)?.0.mark((hash, typed), what),
         }
     }
 

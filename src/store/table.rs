@@ -13,7 +13,7 @@ use crate::command::View;
 use crate::command::change::Side;
 use crate::key::{Key, TypedKey};
 use crate::types::Kind;
-use crate::value::{Attributes, Blob, Entry, Index, Member, Value};
+use crate::value::{Attributes, Blob, Entry, Index, Marks, Member, Value};
 
 /// The entries of one type in one shard.
 pub(super) enum Table {
@@ -114,6 +114,7 @@ impl Table {
             flags,
             expires,
             cas,
+            marks,
         } = entry;
         let (id, place) = (key.id, (hash, Key::Typed(key)));
         let attributes = Attributes {
@@ -129,10 +130,10 @@ impl Table {
                 table.put(hashing, hash, id, number, (flags, expires));
             }
             (Self::Index(table), Value::Index(index)) => {
-                table.put(hashing, place, IndexItem::new(index, id, attributes));
+                table.put(hashing, place, IndexItem::new(index, id, attributes, marks));
             }
             (Self::Data(table), Value::Data(mut blob)) => {
-                blob.become_item(id, attributes);
+                blob.become_item(id, attributes, marks);
                 table.put(hashing, place, blob);
             }
             (_, Value::Number(_) | Value::Index(_) | Value::Data(_)) => {
@@ -167,6 +168,20 @@ impl Table {
             Self::Index(table) => table.expire((hash, Key::Typed(key)), expires),
             Self::Data(table) => table.expire((hash, Key::Typed(key)), expires),
         })
+    }
+
+    /// Sets marks or cas unique, for which a counter has no room.
+    pub(super) fn mark(
+        &mut self,
+        (hash, key): (u64, TypedKey),
+        what: (Option<Marks>, Option<u64>),
+    ) -> Result<(), Unfit> {
+        let place = (hash, Key::Typed(key));
+        match self {
+            Self::Index(table) => found(table.mark(place, what)),
+            Self::Data(table) => found(table.mark(place, what)),
+            Self::Counter(_) | Self::Counter64(_) => Err(Unfit::Misplaced),
+        }
     }
 
     pub(super) fn number(
@@ -230,13 +245,15 @@ impl Table {
                 expires,
                 cas: stamp.seq,
             };
-            table.put(hashing, place, IndexItem::new(index, key.id, attributes));
+            let item = IndexItem::new(index, key.id, attributes, Marks::NONE);
+            table.put(hashing, place, item);
             return Ok(());
         }
         found(table.edit(place, (stamp.time, stamp.seq), |item| {
             let index = Arc::make_mut(&mut item.index);
             index.insert(added);
             index.remove(removed);
+            item.become_anew();
         }))
     }
 

@@ -125,6 +125,8 @@ impl Lenient<'_, '_> {
             | Change::Remove { key }
             | Change::Expire { key, .. }
             | Change::Number { key, .. }
+            | Change::Mark { key, .. }
+            | Change::Unique { key, .. }
             | Change::Extend { key, .. } => Some(*key),
             Change::Members { key, .. } => Some(Key::Typed(*key)),
             Change::FanOut { .. } | Change::Flush { .. } | Change::Types(_) | Change::Batch(_) => {

@@ -79,26 +79,33 @@ impl Blob {
         Self(Block::new(Head::new(key_len, Marks::NONE), &[key, value]))
     }
 
-    /// This item with `front` and `back` around its value; `None` if the value is away.
+    /// This item with `front` and `back` around its value, without its marks; `None` if the
+    /// value is away.
     #[must_use]
     pub fn extended(&self, front: &[u8], back: &[u8]) -> Option<Self> {
         let parts = [self.key(), front, self.bytes()?, back];
-        Some(Self(Block::new(self.head().clone(), &parts)))
+        Some(Self(Block::new(self.head().anew(), &parts)))
     }
 
-    /// This item with another value.
+    /// This item with another value. As memcached, which edits in place what fits there and
+    /// makes a new item of what does not: a longer value does not have the marks of the old one.
     #[must_use]
     pub fn with_value(&self, value: &[u8]) -> Self {
-        let form = Head::new(self.head().key_len, Marks::NONE);
-        let head = self.head().reformed(&form);
+        let head = if value.len() > self.len() {
+            self.head().anew()
+        } else {
+            self.head()
+                .reformed(&Head::new(self.head().key_len, Marks::NONE))
+        };
         Self(Block::new(head, &[self.key(), value]))
     }
 
     /// Makes this the item with an id: what a table keeps.
-    pub fn become_item(&mut self, id: u32, attributes: Attributes) {
+    pub fn become_item(&mut self, id: u32, attributes: Attributes, marks: Marks) {
         let head = self.0.head_mut();
         head.set_id(id);
         head.set_attributes(attributes);
+        head.set_kept(marks);
     }
 
     /// Takes the header of another form of the same value.
@@ -269,7 +276,7 @@ mod tests {
             expires: Expiry::at(Time(9)),
             cas: 1 << 40,
         };
-        item.become_item(0, attributes);
+        item.become_item(0, attributes, Marks::NONE);
         let reply = item.clone();
         item.head_mut().set_cas(5);
         assert_eq!(reply.head().attributes(), attributes);

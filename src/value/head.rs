@@ -52,6 +52,36 @@ impl Marks {
     pub const USED: Self = Self(1 << 4);
     /// The upper of these bits.
     pub const USED_OFTEN: Self = Self(1 << 5);
+    /// The key was sent as base64, and is shown so.
+    pub const BINARY: Self = Self(1 << 7);
+
+    /// The marks that only changes make, which the journal has, and their bits there.
+    const KEPT: [(Self, u8); 3] = [(Self::STALE, 1), (Self::WON, 2), (Self::BINARY, 4)];
+
+    /// Those of the marks that only changes make.
+    #[must_use]
+    pub const fn kept(self) -> Self {
+        Self(self.0 & (Self::STALE.0 | Self::WON.0 | Self::BINARY.0))
+    }
+
+    /// The marks that only changes make, as the journal has them.
+    pub fn bits(self) -> u8 {
+        let bits = Self::KEPT.iter().filter(|(mark, _)| self.has(*mark));
+        bits.fold(0, |all, (_, bit)| all | bit)
+    }
+
+    /// Marks of the journal; `None` if there is one that this release does not know.
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        let marks = Self::KEPT.iter().filter(|(_, bit)| bits & bit != 0);
+        let marks = marks.fold(Self::NONE, |all, (mark, _)| all.and(*mark));
+        (marks.bits() == bits).then_some(marks)
+    }
+
+    /// These marks but for those.
+    #[must_use]
+    pub const fn without(self, fewer: Self) -> Self {
+        Self(self.0 & !fewer.0)
+    }
 
     /// These marks and those.
     #[must_use]
@@ -107,6 +137,14 @@ impl Head {
             marks: AtomicU8::new(others | layout),
             ..self.clone()
         }
+    }
+
+    /// This header for a new value: of its marks only those stay that say how often it was used.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let mut head = self.clone();
+        *head.marks.get_mut() &= Marks::USED.and(Marks::USED_OFTEN).0;
+        head
     }
 
     /// The id of a typed key; 0 of a named one.
@@ -187,6 +225,13 @@ impl Head {
         Marks(self.marks.fetch_and(!marks.0, Relaxed))
     }
 
+    /// Sets those marks that only changes make, all of them. Alone of the marks these must not
+    /// be seen by a snapshot that is older than the change.
+    pub fn set_kept(&mut self, marks: Marks) {
+        let others = self.marks.get_mut();
+        *others = *others & !Marks::kept(Marks(u8::MAX)).0 | marks.kept().0;
+    }
+
     /// When the item was last accessed, in seconds since the epoch; 0 if that was not noted.
     pub fn accessed_s(&self) -> u32 {
         self.accessed_s.load(Relaxed)
@@ -252,6 +297,20 @@ mod tests {
         let here = head.reformed(&Head::new(3, Marks::NONE));
         assert_eq!(here.marks(), Marks::FETCHED);
         assert_eq!(here.reformed(&head).marks(), head.marks());
+    }
+
+    #[test]
+    fn a_change_sets_the_marks_of_the_journal_and_no_others() {
+        let mut head = Head::new(3, Marks::AWAY.and(Marks::FETCHED).and(Marks::WON));
+        head.set_kept(Marks::STALE.and(Marks::USED));
+        assert_eq!(
+            head.marks(),
+            Marks::AWAY.and(Marks::FETCHED).and(Marks::STALE)
+        );
+        for bits in 0..8 {
+            assert_eq!(Marks::from_bits(bits).map(Marks::bits), Some(bits));
+        }
+        assert_eq!(Marks::from_bits(8), None);
     }
 
     #[test]

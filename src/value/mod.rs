@@ -40,4 +40,6 @@ pub struct Entry {
     /// The cas unique: the sequence number of the last change, or for a counter a function of
     /// value, flags and expiry.
     pub cas: u64,
+    /// What the entry bears.
+    pub marks: Marks,
 }

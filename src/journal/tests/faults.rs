@@ -302,6 +302,7 @@ fn a_disk_full_of_journal_keeps_room_for_the_snapshot_that_frees_it() {
         flags: 0,
         expires: Expiry::NEVER,
         cas: 0,
+        marks: Marks::NONE,
     };
     let put = Change::Put {
         key: Key::Named(b"k"),

@@ -186,6 +186,34 @@ fn records_are_these_bytes_for_ever() {
             },
             "080202ac02020101",
         ),
+        (
+            Change::Mark {
+                key: named,
+                marks: Marks::STALE.and(Marks::WON),
+            },
+            "0e020002616203",
+        ),
+        (
+            Change::Mark {
+                key: named,
+                marks: Marks::BINARY,
+            },
+            "0e020002616204",
+        ),
+        (
+            Change::Unique {
+                key: named,
+                unique: None,
+            },
+            "0f020002616200",
+        ),
+        (
+            Change::Unique {
+                key: named,
+                unique: Some(513),
+            },
+            "0f0200026162010102000000000000",
+        ),
         (Change::Flush { at: None }, "0902"),
         (
             Change::Flush {
@@ -216,13 +244,27 @@ fn records_are_these_bytes_for_ever() {
         flags: 2,
         expires: Expiry::NEVER,
         cas: 3,
+        marks: Marks::NONE,
     };
     let mut payload = Payload::default();
     put_entry(&mut payload, Key::Typed(typed), &entry);
-    assert_eq!(hex(&bytes(&payload)), "0d0002ac02020003000000000000000101");
-    let bytes = bytes(&payload);
-    let back = decode::record(&mut Reader::new(&bytes), &FRAME);
-    assert_eq!(back, Ok((BASE, Record::Entry(Key::Typed(typed), entry))));
+    let plain = bytes(&payload);
+    assert_eq!(hex(&plain), "0d0002ac02020003000000000000000101");
+    let back = decode::record(&mut Reader::new(&plain), &FRAME);
+    assert_eq!(
+        back,
+        Ok((BASE, Record::Entry(Key::Typed(typed), entry.clone())))
+    );
+    let marked = Entry {
+        marks: Marks::WON,
+        ..entry
+    };
+    let mut payload = Payload::default();
+    put_entry(&mut payload, Key::Typed(typed), &marked);
+    let with_marks = bytes(&payload);
+    assert_eq!(hex(&with_marks), "10000202ac02020003000000000000000101");
+    let back = decode::record(&mut Reader::new(&with_marks), &FRAME);
+    assert_eq!(back, Ok((BASE, Record::Entry(Key::Typed(typed), marked))));
 }
 
 #[test]
@@ -300,9 +342,11 @@ fn request(change: &Change<'_>) -> (u64, u64) {
         Change::Put {
             key, value: held, ..
         } => (1, name(key) + value(held)),
-        Change::Remove { key } | Change::Expire { key, .. } | Change::Number { key, .. } => {
-            (1, name(key))
-        }
+        Change::Remove { key }
+        | Change::Expire { key, .. }
+        | Change::Number { key, .. }
+        | Change::Mark { key, .. }
+        | Change::Unique { key, .. } => (1, name(key)),
         Change::Extend { key, bytes, .. } => (1, name(key) + bytes.len() as u64),
         Change::Members { added, removed, .. } => {
             let removed = removed.iter().map(|id| Member {

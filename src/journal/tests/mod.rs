@@ -21,7 +21,7 @@ use crate::clock::{Expiry, Time};
 use crate::command::change::{Change, Side};
 use crate::key::{Key, TypedKey};
 use crate::types::{Keep, Kind, TypeDef, TypeTable, WhenFull};
-use crate::value::{Blob, Delta, Entry, Index, Member, Value};
+use crate::value::{Blob, Delta, Entry, Index, Marks, Member, Value};
 
 /// The state of these tests: what came, in order, as text. A snapshot of it is its records as
 /// entries, so that what is in the snapshot and what came after it compare as one row.
@@ -37,6 +37,7 @@ impl Log {
                 flags: 3,
                 expires: Expiry::NEVER,
                 cas: 0,
+                marks: Marks::NONE,
             };
             writer.entry(Key::Named(b"k"), &entry)?;
         }
@@ -178,7 +179,7 @@ pub(super) fn some_types() -> Arc<TypeTable> {
 
 /// Any change, of every kind in turn as `turn` goes on.
 pub(super) fn some_change(turn: u64, random: &mut Random) -> Change<'static> {
-    match turn % 12 {
+    match turn % 14 {
         0 => some_put(random),
         1 => Change::Remove {
             key: some_key(random),
@@ -193,7 +194,7 @@ pub(super) fn some_change(turn: u64, random: &mut Random) -> Change<'static> {
         },
         4 | 5 => Change::Extend {
             key: some_key(random),
-            side: if turn % 12 == 4 {
+            side: if turn % 14 == 4 {
                 Side::Front
             } else {
                 Side::Back
@@ -222,6 +223,14 @@ pub(super) fn some_change(turn: u64, random: &mut Random) -> Change<'static> {
             at: Some(Time(random.below(1 << 45))),
         },
         10 => Change::Types(some_types()),
+        11 => Change::Mark {
+            key: some_key(random),
+            marks: Marks::from_bits(random.below(8) as u8).unwrap(),
+        },
+        12 => Change::Unique {
+            key: some_key(random),
+            unique: (random.below(2) == 1).then(|| random.below(u64::MAX)),
+        },
         _ => Change::Batch(vec![
             some_put(random),
             Change::Remove {

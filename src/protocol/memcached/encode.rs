@@ -2,7 +2,7 @@
 
 use super::error::Complaint;
 use crate::command::refusal::Fault;
-use crate::command::{Hit, Refusal, Reply};
+use crate::command::{Hit, Refusal, Reply, ViewValue};
 use crate::value::Value;
 
 /// Writes the reply to a command, or of a retrieval its last line.
@@ -21,6 +21,8 @@ pub fn reply(reply: &Reply, out: &mut Vec<u8>) {
         }
         // What was found goes before this, one [`hit`] after the other.
         Reply::Hits(_) => return end(out),
+        // Of these the request says how they look.
+        Reply::Meta(_) => return,
     };
     out.extend_from_slice(line);
 }
@@ -36,36 +38,17 @@ pub struct Away;
 
 /// Writes one found entry under the key as it was sent.
 pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) -> Result<(), Away> {
-    let data = match &hit.value {
-        Value::Data(blob) => blob.bytes().ok_or(Away)?,
-        Value::Number(_) | Value::Index(_) => &[],
-    };
+    if matches!(&hit.value, Value::Data(blob) if blob.is_away()) {
+        return Err(Away);
+    }
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
     out.push(b' ');
     write_number(hit.flags.into(), out);
     out.push(b' ');
-    match &hit.value {
-        Value::Data(_) => {
-            write_number(data.len() as u64, out);
-            write_cas(hit, with_cas, out);
-            out.extend_from_slice(data);
-        }
-        Value::Number(number) => {
-            let mut buffer = itoa::Buffer::new();
-            let text = buffer.format(*number).as_bytes();
-            write_number(text.len() as u64, out);
-            write_cas(hit, with_cas, out);
-            out.extend_from_slice(text);
-        }
-        Value::Index(index) => {
-            let length = index.text_len();
-            write_number(length as u64, out);
-            write_cas(hit, with_cas, out);
-            out.reserve(length + 2);
-            index.write_text(out);
-        }
-    }
+    write_number(ViewValue::of(&hit.value).text_len() as u64, out);
+    write_cas(hit, with_cas, out);
+    write_value(&hit.value, out);
     out.extend_from_slice(b"\r\n");
     Ok(())
 }
@@ -96,6 +79,18 @@ pub fn stat(name: &str, value: impl std::fmt::Display, out: &mut Vec<u8>) {
     write_line(format_args!("STAT {name} {value}"), out);
 }
 
+/// Writes a value that is in memory, as text.
+pub(super) fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Data(blob) => out.extend_from_slice(blob.bytes().unwrap_or_default()),
+        Value::Number(number) => write_number(*number, out),
+        Value::Index(index) => {
+            out.reserve(index.text_len() + 2);
+            index.write_text(out);
+        }
+    }
+}
+
 fn write_cas(hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
     if with_cas {
         out.push(b' ');
@@ -104,6 +99,6 @@ fn write_cas(hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_number(number: u64, out: &mut Vec<u8>) {
+pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -7,12 +7,15 @@
 pub mod encode;
 pub mod error;
 pub mod login;
+pub mod meta;
+pub mod meta_reply;
 pub mod parse;
 mod storage;
 pub mod verbs;
 pub mod words;
 
-use crate::command::Command;
+use crate::command::{Command, Meta};
+use meta::Echo;
 
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +24,19 @@ pub struct Request<'a> {
     pub action: Action<'a>,
     /// The client reads no reply, so none may be sent.
     pub noreply: bool,
+    /// How the reply looks.
+    pub form: Form<'a>,
+}
+
+/// The looks of a reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form<'a> {
+    /// As the command says.
+    Plain,
     /// Values are sent with their cas unique (`gets`, `gats`).
-    pub with_cas: bool,
+    WithCas,
+    /// As the flags of a meta command say.
+    Meta(Echo<'a>),
 }
 
 impl<'a> Request<'a> {
@@ -30,7 +44,16 @@ impl<'a> Request<'a> {
         Self {
             action: Action::Data(command),
             noreply,
-            with_cas: false,
+            form: Form::Plain,
+        }
+    }
+
+    /// Quiet or not, a meta command has replies that must be sent.
+    fn meta(meta: Meta<'a>, echo: Echo<'a>) -> Self {
+        Self {
+            action: Action::Data(Command::Meta(meta)),
+            noreply: false,
+            form: Form::Meta(echo),
         }
     }
 
@@ -38,7 +61,7 @@ impl<'a> Request<'a> {
         Self {
             action: Action::Admin(admin),
             noreply: false,
-            with_cas: false,
+            form: Form::Plain,
         }
     }
 }
@@ -61,6 +84,8 @@ pub enum Admin<'a> {
     ShowTypes,
     /// `version`
     Version,
+    /// `mn`
+    NoOp,
     /// `verbosity <level>`
     Verbosity,
     /// `quit`

@@ -11,7 +11,6 @@ use super::error::{Complaint, Failure};
 use super::storage::Announced;
 use super::verbs::{self, Line};
 use super::words::Words;
-use crate::command::Command;
 use crate::limits::{LINE_BYTES_MAX, LONG_LINE_BYTES_MAX};
 
 /// The state of one connection's input.
@@ -160,17 +159,13 @@ impl Parser {
         start: usize,
         announced: Announced<'a>,
     ) -> (usize, Step<'a>) {
-        let Announced {
-            mut puts,
-            lengths,
-            noreply,
-            many,
-        } = announced;
         // The line is not scanned again; each block to come takes its length and a line end.
         self.scanned = start - 1;
         let mut at = start;
+        let lengths = &announced.lengths;
+        let mut bodies: SmallVec<[&[u8]; 1]> = SmallVec::new();
         let mut to_come: u64 = lengths.iter().map(|length| length + 1).sum();
-        for (number, (put, length)) in puts.iter_mut().zip(&lengths).enumerate() {
+        for (number, length) in lengths.iter().enumerate() {
             // Nothing is said about a block before all of them can have come: a reply that came
             // earlier if the input was cut in another way would tell how it was cut.
             self.needed = at.saturating_add(usize::try_from(to_come).unwrap_or(usize::MAX));
@@ -188,21 +183,14 @@ impl Parser {
                 [..] => {
                     self.skip_line = true;
                     self.skip = lengths.iter().skip(number + 1).rev().copied().collect();
-                    let complaint = Complaint::BadChunk;
+                    let (complaint, noreply) = (Complaint::BadChunk, announced.noreply);
                     return (at + body_len, Step::Complaint { complaint, noreply });
                 }
             };
-            put.body = body;
+            bodies.push(body);
             at += body_len + line_end;
         }
-        let command = match puts.pop() {
-            Some(put) if !many => Command::Put(put),
-            last => {
-                puts.extend(last);
-                Command::PutMany(puts.into_vec())
-            }
-        };
-        (at, Step::Request(Request::data(command, noreply)))
+        (at, Step::Request(announced.request(&bodies)))
     }
 }
 

@@ -2,21 +2,62 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use super::Request;
 use super::error::{Complaint, Failure};
+use super::meta::Echo;
 use super::words::{Words, check_key};
-use crate::command::{Exptime, Mode, Put};
+use crate::command::meta::{Act, Meta, MetaKey, Set};
+use crate::command::{Command, Exptime, Mode, Put};
 
 /// A storage line that is in order; its blocks are still to come.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Announced<'a> {
-    /// The puts, with empty bodies.
-    pub(super) puts: SmallVec<[Put<'a>; 1]>,
+    /// What is to be stored, with empty bodies.
+    pub(super) stores: Stores<'a>,
     /// The length of each block.
     pub(super) lengths: SmallVec<[u64; 1]>,
     /// No reply is wanted.
     pub(super) noreply: bool,
+}
+
+/// What a storage line is to store.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Stores<'a> {
+    /// One value.
+    One(Put<'a>),
     /// `mset`, even of one item: one reply for all.
-    pub(super) many: bool,
+    Many(Vec<Put<'a>>),
+    /// `ms`
+    Meta {
+        key: MetaKey<'a>,
+        set: Box<Set<'a>>,
+        echo: Echo<'a>,
+    },
+}
+
+impl<'a> Announced<'a> {
+    /// The request, once its blocks have come.
+    pub(super) fn request(self, bodies: &[&'a [u8]]) -> Request<'a> {
+        let first = bodies.first().copied().unwrap_or_default();
+        let command = match self.stores {
+            Stores::One(mut put) => {
+                put.body = first;
+                Command::Put(put)
+            }
+            Stores::Many(mut puts) => {
+                for (put, body) in puts.iter_mut().zip(bodies) {
+                    put.body = body;
+                }
+                Command::PutMany(puts)
+            }
+            Stores::Meta { key, mut set, echo } => {
+                set.body = first;
+                let act = Act::Set(set);
+                return Request::meta(Meta { key, act }, echo);
+            }
+        };
+        Request::data(command, self.noreply)
+    }
 }
 
 /// As memcached, no length of 2 GiB or more is believed.
@@ -49,10 +90,9 @@ pub(super) fn announce_one(
         return Err(failed(Complaint::TooLarge));
     }
     Ok(Announced {
-        puts: smallvec![put],
+        stores: Stores::One(put),
         lengths: smallvec![length],
         noreply,
-        many: false,
     })
 }
 
@@ -62,7 +102,7 @@ pub(super) fn announce_many(
     value_max: usize,
 ) -> Result<Announced<'_>, Failure> {
     let noreply = words.take_noreply();
-    let (mut puts, mut lengths) = (SmallVec::new(), SmallVec::new());
+    let (mut puts, mut lengths) = (Vec::new(), SmallVec::new());
     let mut complaint = None;
     while let Some(key) = words.next() {
         // With a word missing nobody can know which blocks will follow.
@@ -88,10 +128,9 @@ pub(super) fn announce_many(
             skip: lengths,
         }),
         None => Ok(Announced {
-            puts,
+            stores: Stores::Many(puts),
             lengths,
             noreply,
-            many: true,
         }),
     }
 }
@@ -109,12 +148,12 @@ fn put<'a>(key: &'a [u8], flags: &'a [u8], exptime: &'a [u8]) -> Result<Put<'a>,
     })
 }
 
-fn length_of(word: &[u8]) -> Result<u64, Complaint> {
+pub(super) fn length_of(word: &[u8]) -> Result<u64, Complaint> {
     crate::key::decimal(word)
         .filter(|length| *length <= LENGTH_MAX)
         .ok_or(Complaint::BadLength)
 }
 
-fn too_long(length: u64, value_max: usize) -> bool {
+pub(super) fn too_long(length: u64, value_max: usize) -> bool {
     usize::try_from(length).map_or(true, |length| length > value_max)
 }

@@ -4,7 +4,7 @@
 use super::error::{Complaint, Failure};
 use super::storage::{Announced, announce_many, announce_one};
 use super::words::{Words, check_key};
-use super::{Admin, Request};
+use super::{Admin, Form, Request, meta};
 use crate::command::{Arith, Command, Exptime, Fetch, Mode};
 
 /// A command of the protocol.
@@ -151,6 +151,42 @@ pub static VERBS: &[Verb] = &[
         },
     )),
     verb(
+        "mg",
+        "mg <key> <flag>*",
+        "An entry, or what is known of it.",
+        |words, _| meta::get(words),
+    ),
+    verb(
+        "ms",
+        "ms <key> <bytes> <flag>*",
+        "Store, in one of several modes.",
+        |words, max| meta::set(words, max).map(Line::Announced),
+    ),
+    verb(
+        "md",
+        "md <key> <flag>*",
+        "Remove, or mark as stale.",
+        |words, _| meta::delete(words),
+    ),
+    verb(
+        "ma",
+        "ma <key> <flag>*",
+        "Add to a number or subtract; of an INDEX, the fan-out.",
+        |words, _| meta::arith(words),
+    ),
+    verb(
+        "mn",
+        "mn",
+        "Answers `MN`: the end of a row of quiet commands.",
+        |_, _| admin(Admin::NoOp),
+    ),
+    verb(
+        "me",
+        "me <key> [b]",
+        "What an operator may want to know of an entry.",
+        |words, _| meta::debug(words),
+    ),
+    verb(
         "flush_all",
         "flush_all [<delay>] [noreply]",
         "Remove everything.",
@@ -255,10 +291,8 @@ fn fetch(words: Words<'_>, touch: Option<Exptime>, with_cas: bool) -> Result<Lin
         return Err(Complaint::Unknown.into());
     }
     let request = Request::data(Command::Fetch(fetch), false);
-    Ok(Line::Whole(Request {
-        with_cas,
-        ..request
-    }))
+    let form = if with_cas { Form::WithCas } else { Form::Plain };
+    Ok(Line::Whole(Request { form, ..request }))
 }
 
 fn arith(mut words: Words<'_>, decr: bool) -> Result<Line<'_>, Failure> {

@@ -7,7 +7,7 @@ use crate::limits::KEY_BYTES_MAX;
 use crate::value::Delta;
 
 /// The words of a line that have not been taken yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Words<'a>(&'a [u8]);
 
 impl<'a> Words<'a> {
@@ -110,7 +110,8 @@ pub fn check_key(key: &[u8]) -> Result<&[u8], Complaint> {
     }
 }
 
-fn exptime(word: &[u8]) -> Option<Exptime> {
+/// An expiry in seconds.
+pub(super) fn exptime(word: &[u8]) -> Option<Exptime> {
     let digits = word.strip_prefix(b"-");
     let seconds = i64::try_from(decimal(digits.unwrap_or(word))?).ok()?;
     Some(Exptime(if digits.is_some() { -seconds } else { seconds }))

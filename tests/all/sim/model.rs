@@ -141,6 +141,7 @@ impl State {
                 }
                 Reply::Ok
             }
+            Command::Meta(_) => unreachable!("the workload has none"),
         }
     }
 
