@@ -61,8 +61,14 @@ pub const READ_BYTES: usize = 64 << 10;
 /// With so many bytes of replies unsent a connection's requests wait.
 pub const OUTPUT_BYTES_HIGH: usize = 256 << 10;
 
-/// An idle connection keeps buffers of at most this size.
-pub const BUFFER_BYTES_KEPT: usize = 16 << 10;
+/// So many when the memory of all clients together is used up.
+pub const OUTPUT_BYTES_LOW: usize = 8 << 10;
+
+/// How much of requests a connection may hold then without asking for a share.
+pub const INPUT_BYTES_LOW: usize = 8 << 10;
+
+/// What a buffer may hold without asking for a share of all clients' memory.
+pub const BUFFER_BYTES_FREE: usize = 16 << 10;
 
 /// The longest name of a user, in bytes.
 pub const USER_BYTES_MAX: usize = 64;

@@ -199,6 +199,22 @@ pub const KEYS: &[KeyRow] = &[
         ],
     },
     KeyRow {
+        key: "server.client_memory",
+        default: "\"64m\"",
+        form: Form::Bytes {
+            min: 4 << 20,
+            max: limits::MEMORY_LIMIT_MAX,
+            set: |config, value| config.client_memory = value,
+            get: |config| config.client_memory,
+        },
+        applies: Applies::AtRestart,
+        doc: &[
+            "The most memory for requests that are arriving and replies that are not read yet, of",
+            "all clients together, beside 16 KiB for each. Large requests wait for their share;",
+            "after a minute they are refused.",
+        ],
+    },
+    KeyRow {
         key: "server.named_keys",
         default: "\"data\"",
         form: Form::Choice {

@@ -49,6 +49,8 @@ pub struct Config {
     pub max_value: usize,
     /// The most memory for data, in bytes; `None` is no limit.
     pub memory_limit: Option<u64>,
+    /// The most memory for the buffers of all clients, in bytes.
+    pub client_memory: u64,
     /// `named_keys` and `unknown_prefix`, as the type table takes them.
     pub key_rules: KeyRules,
     /// `flush_all` is served.
@@ -107,6 +109,7 @@ impl Default for Config {
             pid_file: None,
             max_value: limits::VALUE_BYTES_DEFAULT,
             memory_limit: None,
+            client_memory: 64 << 20,
             key_rules: KeyRules::default(),
             allow_flush_all: true,
             allow_term: true,

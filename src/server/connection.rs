@@ -37,6 +37,8 @@ pub struct Connection {
     /// When it must have said who it is, in seconds since the server's start; `None` once it
     /// has, or while that is looked at.
     login_due_s: Cell<Option<u64>>,
+    /// The same for a request that holds memory which others wait for.
+    request_due_s: Cell<Option<u64>>,
     /// Wakes the task while it waits for input.
     reading: RefCell<Option<Waker>>,
 }
@@ -68,6 +70,7 @@ impl Connection {
             given_up: Cell::new(false),
             abandoned: Notify::new(),
             login_due_s: Cell::new(None),
+            request_due_s: Cell::new(None),
             reading: RefCell::default(),
         }
     }
@@ -88,6 +91,17 @@ impl Connection {
         if let Some(waker) = self.reading.take() {
             waker.wake();
         }
+    }
+
+    /// Takes note that a request is arriving that has been given memory until then, in seconds
+    /// since the server's start; or that there is none.
+    pub fn set_request_due(&self, due_s: Option<u64>) {
+        self.request_due_s.set(due_s);
+    }
+
+    /// True if a request has been arriving for too long.
+    pub fn is_request_overdue(&self, now_s: u64) -> bool {
+        self.request_due_s.get().is_some_and(|due_s| now_s > due_s)
     }
 
     /// From when on [`Self::is_login_overdue`], in seconds since the server's start.
@@ -135,7 +149,10 @@ impl Connection {
     /// Sends the replies; in the background if the client does not read them at once.
     pub fn send(self: &Rc<Self>, worker: &Rc<Worker>) {
         match self.try_send(worker) {
-            Poll::Ready(()) => self.be_idle(),
+            Poll::Ready(()) => {
+                worker.take_back(self);
+                self.be_idle();
+            }
             Poll::Pending => {
                 self.state.set(State::Sending);
                 let (connection, worker) = (Rc::clone(self), Rc::clone(worker));
@@ -143,6 +160,7 @@ impl Connection {
                     while connection.is_writable().await
                         && connection.try_send(&worker).is_pending()
                     {}
+                    worker.take_back(&connection);
                     connection.be_idle();
                 });
             }

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod budget;
+pub mod buffers;
 pub mod connection;
 mod count;
 pub mod detach;

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
-use crate::limits::{BUFFER_BYTES_KEPT, OUTPUT_BYTES_HIGH};
+use crate::limits::{BUFFER_BYTES_FREE, OUTPUT_BYTES_HIGH};
 
 /// What a client hears in place of a reply when nobody knows whether its write is on disk.
 const OUTCOME_UNKNOWN: &[u8] = b"SERVER_ERROR storage failed, outcome unknown\r\n";
 
 /// One connection's unsent replies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Output {
+    /// With so many bytes unsent the connection's requests wait.
+    room: usize,
     bytes: Vec<u8>,
     /// How many of them have been sent.
     sent: usize,
@@ -19,7 +21,34 @@ pub struct Output {
     seq: u64,
 }
 
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            room: OUTPUT_BYTES_HIGH,
+            bytes: Vec::new(),
+            sent: 0,
+            writes: Vec::new(),
+            seq: 0,
+        }
+    }
+}
+
 impl Output {
+    /// How many bytes may be unsent.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Changes how many bytes may be unsent.
+    pub fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
+    /// The memory that it holds.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Where replies are written.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -42,7 +71,7 @@ impl Output {
 
     /// True if so much is unsent that the connection's requests must wait.
     pub fn is_full(&self) -> bool {
-        self.unsent().len() >= OUTPUT_BYTES_HIGH
+        self.unsent().len() >= self.room
     }
 
     /// True if nothing is to be sent or waited for.
@@ -100,7 +129,7 @@ impl Output {
         self.sent += count;
         if self.sent >= self.bytes.len() {
             self.bytes.clear();
-            self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+            self.bytes.shrink_to(BUFFER_BYTES_FREE);
             self.sent = 0;
         }
     }

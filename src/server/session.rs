@@ -9,27 +9,19 @@ use super::count::{count, count_fault, count_refusal};
 use super::entrance::{Entrance, Heard};
 use super::output::Output;
 use super::report;
-use super::shared::Shared;
+use super::shared::{Peer, Shared};
 use crate::command::refusal::Fault;
 use crate::command::{Command, Hit, Refusal, Reply};
 use crate::engine::{Answer, Cold, Halt, Turn};
 use crate::limits::OUTPUT_BYTES_HIGH;
+use crate::protocol::memcached::encode::{self, Away};
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::login::Verdict;
+use crate::protocol::memcached::meta_reply;
 use crate::protocol::memcached::parse::{Parser, Step};
 use crate::protocol::memcached::{Action, Admin, Form, Request};
-use crate::protocol::memcached::{encode, meta_reply};
 use crate::stats::{Metric, Tally};
 use crate::value::{Blob, Value};
-
-/// Who is at the other end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The address, for logs and `stats conns`.
-    pub name: String,
-    /// A loopback address or a unix socket.
-    pub local: bool,
-}
 
 /// A conversation.
 #[derive(Debug)]
@@ -55,6 +47,8 @@ struct Found {
     hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
     /// A hit whose value is still to come.
     next: Option<(Box<[u8]>, Hit)>,
+    /// How many bytes of that value have been written.
+    at: usize,
     /// Values to be read, in the order of the hits without them.
     cold: VecDeque<Cold>,
     /// The first of them, read.
@@ -162,6 +156,11 @@ impl Session {
             }
         }
         (at, Flow::Read)
+    }
+
+    /// How many bytes the request that is arriving takes at the least; 0 if that is unknown.
+    pub fn needed(&self) -> usize {
+        self.parser.needed()
     }
 
     /// The values to be read next: not more than a reply has room for.
@@ -275,8 +274,14 @@ impl Session {
                 self.unsent = None;
                 return false;
             };
-            if encode::hit(&key, &hit, found.with_cas, out.bytes()).is_ok() {
-                continue;
+            let place = (&mut found.at, out.room());
+            match encode::hit(&key, &hit, found.with_cas, place, out.bytes()) {
+                Ok(true) => continue,
+                Ok(false) => {
+                    found.next = Some((key, hit));
+                    continue;
+                }
+                Err(Away) => {}
             }
             match found.read.pop_front() {
                 None => {
@@ -307,10 +312,11 @@ impl Session {
             .zip(hits)
             .filter_map(|(key, hit)| Some((*key, hit?)));
         let mut found = found.peekable();
+        let (mut at, room) = (0, out.room());
         out.reply(answer.seq, answer.wrote, |bytes| {
-            while bytes.len() < OUTPUT_BYTES_HIGH
+            while bytes.len() < room
                 && let Some((key, hit)) = found.peek()
-                && encode::hit(key, hit, with_cas, bytes).is_ok()
+                && encode::hit(key, hit, with_cas, (&mut at, room), bytes) == Ok(true)
             {
                 found.next();
             }
@@ -326,6 +332,7 @@ impl Session {
             self.unsent = Some(Found {
                 hits: hits.into_iter(),
                 next: None,
+                at,
                 cold: answer.cold.into(),
                 read: VecDeque::new(),
                 with_cas,

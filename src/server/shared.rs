@@ -10,10 +10,10 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::access::Access;
+use super::buffers::Buffers;
 use super::logging::RateLimit;
 use super::logins::Logins;
 use super::process;
-use super::session::Peer;
 use super::upkeep::Order;
 use crate::clock::Tick;
 use crate::command::Refusal;
@@ -21,6 +21,15 @@ use crate::config::{Config, TermFrom};
 use crate::engine::{Engine, Settings};
 use crate::limits::MEMBERS_MAX;
 use crate::stats::{Metric, Rates, Tally};
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The address, for logs and `stats conns`.
+    pub name: String,
+    /// A loopback address or a unix socket.
+    pub local: bool,
+}
 
 /// One connection, as the other threads see it.
 #[derive(Debug)]
@@ -57,6 +66,7 @@ pub struct Shared {
     engine: Engine,
     access: Access,
     logins: Option<Logins>,
+    buffers: Buffers,
     config: RwLock<Arc<Config>>,
     /// The most clients: `max_clients`, or fewer if the system allows no more descriptors.
     clients_max: AtomicUsize,
@@ -88,6 +98,7 @@ impl Shared {
             engine,
             access,
             logins,
+            buffers: Buffers::new(config.client_memory),
             clients_max: AtomicUsize::new(process::allow_clients(config.max_clients)),
             config: RwLock::new(config),
             clients: Clients::default(),
@@ -102,6 +113,11 @@ impl Shared {
     /// Who may come in.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// The memory of all clients' buffers.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// The threads that check passwords; `None` without users.

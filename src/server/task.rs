@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::connection::Connection;
 use super::entrance::Credentials;
@@ -18,13 +18,19 @@ use super::session::{Flow, Session};
 use super::socket::Reader;
 use super::upkeep::{Asked, Order};
 use super::worker::Worker;
-use crate::limits::{BUFFER_BYTES_KEPT, LOGIN_BYTES_MAX};
+use crate::limits::{BUFFER_BYTES_FREE, LOGIN_BYTES_MAX, LONG_LINE_BYTES_MAX, READ_BYTES};
 use crate::protocol::memcached::encode;
 use crate::stats::Metric;
 
 /// How long a closing connection waits for the client to close its side, so that the last reply
 /// is not lost to a reset.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a large request may hold memory that others wait for, and how long one waits for it.
+const REQUEST_PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a client hears whose request found no memory in that time, as from memcached.
+const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
 
 /// How long a client has to say who it is.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +43,8 @@ pub struct Task {
     session: Session,
     /// What has arrived and is not a whole request yet, or has to wait.
     input: Vec<u8>,
+    /// Room among all clients' memory for the request that is arriving.
+    admitted: Option<OwnedSemaphorePermit>,
 }
 
 /// What reading gave.
@@ -46,6 +54,8 @@ enum Arrived {
     Behind,
     /// Requests, which have been executed. `all` that one turn takes: there may be more.
     Input { flow: Flow, all: bool },
+    /// Nothing: what is arriving is large and there is no memory for it.
+    Crowded,
     /// The client has closed its side, or the connection is to close.
     End,
 }
@@ -69,6 +79,7 @@ impl Task {
             reader,
             session,
             input: Vec::new(),
+            admitted: None,
         }
     }
 
@@ -89,6 +100,7 @@ impl Task {
                         self.connection.idle().await;
                         Flow::Read
                     }
+                    Ok(Arrived::Crowded) => self.wait_for_room().await,
                     Ok(Arrived::End) => Flow::Close,
                     Err(_) => return,
                 },
@@ -143,13 +155,11 @@ impl Task {
         if self.connection.is_behind() {
             return Poll::Ready(Ok(Arrived::Behind));
         }
+        let Some(room) = self.room_to_read() else {
+            return Poll::Ready(Ok(Arrived::Crowded));
+        };
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch();
-        let room = if self.session.entrance().is_some() {
-            LOGIN_BYTES_MAX
-        } else {
-            scratch.len()
-        };
         let mut buf = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
         if self.reader.poll_read(cx, &mut buf)?.is_pending() {
             if self.connection.is_closing() {
@@ -170,11 +180,10 @@ impl Task {
             .store(worker.shared().uptime_s(), Relaxed);
         let mut flow = if self.input.is_empty() {
             let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
-            self.input
-                .extend_from_slice(arrived.get(taken..).unwrap_or_default());
+            self.keep(arrived.get(taken..).unwrap_or_default());
             flow
         } else {
-            self.input.extend_from_slice(arrived);
+            self.keep(arrived);
             self.advance_rest()
         };
         if flow == Flow::Read && self.connection.is_closing() {
@@ -191,10 +200,89 @@ impl Task {
         if taken < self.input.len() {
             self.input.drain(..taken);
         } else {
-            self.input.clear();
-            self.input.shrink_to(BUFFER_BYTES_KEPT);
+            self.input = Vec::new();
+        }
+        if self.admitted.is_some() && self.input.len() < BUFFER_BYTES_FREE {
+            self.admitted = None;
+            self.connection.set_request_due(None);
         }
         flow
+    }
+
+    /// How much may be read now; `None` if a large request has to wait for memory.
+    fn room_to_read(&mut self) -> Option<usize> {
+        if self.session.entrance().is_some() {
+            return Some(LOGIN_BYTES_MAX);
+        }
+        let free = self.worker.shared().buffers().input_free();
+        if self.input.len() < free {
+            let crowded = free < BUFFER_BYTES_FREE;
+            return Some(if crowded {
+                free - self.input.len()
+            } else {
+                READ_BYTES
+            });
+        }
+        if self.admitted.is_none() {
+            let admitted = self.worker.shared().buffers().try_admit(self.needed());
+            self.be_admitted(admitted);
+        }
+        self.admitted.as_ref().map(|_| READ_BYTES)
+    }
+
+    /// How many bytes the request that is arriving may take.
+    fn needed(&self) -> usize {
+        match self.session.needed() {
+            0 => LONG_LINE_BYTES_MAX,
+            needed => needed,
+        }
+    }
+
+    fn be_admitted(&mut self, admitted: Option<OwnedSemaphorePermit>) {
+        self.admitted = admitted;
+        let due_s = self.worker.shared().uptime_s() + REQUEST_PATIENCE.as_secs();
+        let due_s = self.admitted.as_ref().map(|_| due_s);
+        self.connection.set_request_due(due_s);
+    }
+
+    /// Waits for the memory that a large request takes.
+    async fn wait_for_room(&mut self) -> Flow {
+        let shared = self.worker.shared_arc();
+        let admitted = shared.buffers().admit(self.needed());
+        let closing = async {
+            // There is no hurry: who waits here has been refused nothing yet.
+            while !self.connection.is_closing() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let admitted = tokio::select! {
+            admitted = tokio::time::timeout(REQUEST_PATIENCE, admitted) => admitted.ok().flatten(),
+            () = closing => None,
+        };
+        self.be_admitted(admitted);
+        if self.admitted.is_some() {
+            return Flow::Read;
+        }
+        let client = &self.connection.client().peer.name;
+        tracing::info!(%client, "closed: no memory for a large request");
+        self.answer(|out| out.extend_from_slice(NO_MEMORY));
+        Flow::Close
+    }
+
+    /// Keeps what has arrived of a request; memory is taken as it comes, not as it is announced.
+    fn keep(&mut self, arrived: &[u8]) {
+        let length = self.input.len() + arrived.len();
+        if length > self.input.capacity() {
+            let doubled = length.next_power_of_two();
+            let needed = self.session.needed();
+            let enough = if needed > length {
+                doubled.min(needed)
+            } else {
+                doubled
+            };
+            self.input.reserve_exact(enough - self.input.len());
+        }
+        self.input.extend_from_slice(arrived);
     }
 
     fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {

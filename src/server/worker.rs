@@ -21,11 +21,14 @@ use super::shared::{Client, Shared};
 use super::socket::Accepted;
 use super::task::Task;
 use crate::engine::Turn;
-use crate::limits::READ_BYTES;
+use crate::limits::{BUFFER_BYTES_FREE, READ_BYTES};
 use crate::stats::{Metric, Tally};
 
 /// How long a stopping worker waits for its connections.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// How many connections' buffers for replies are kept for others.
+const SPARE_OUTPUTS: usize = 64;
 
 /// How many threads read values from files for one worker.
 const READERS: usize = 8;
@@ -83,6 +86,8 @@ pub struct Worker {
     in_turn: Cell<bool>,
     turn_begun: Notify,
     scratch: RefCell<Box<[u8]>>,
+    /// Memory for replies that no connection holds now.
+    spare_outputs: RefCell<Vec<Output>>,
     /// Connections with replies of this turn.
     queued: RefCell<Vec<Rc<Connection>>>,
     /// Connections whose replies wait for a sync.
@@ -147,6 +152,7 @@ impl Worker {
             in_turn: Cell::new(false),
             turn_begun: Notify::new(),
             scratch: RefCell::new(vec![0; READ_BYTES].into_boxed_slice()),
+            spare_outputs: RefCell::default(),
             queued: RefCell::default(),
             held: RefCell::default(),
             connections: RefCell::default(),
@@ -228,14 +234,40 @@ impl Worker {
             self.shared.engine().begin(&mut turn);
         }
         let mut output = connection.output().borrow_mut();
+        let before = output.capacity();
+        if before == 0
+            && let Some(spare) = self.spare_outputs.borrow_mut().pop()
+        {
+            *output = spare;
+        }
+        let buffers = self.shared.buffers();
+        output.set_room(buffers.output_room());
         let (taken, flow) =
             session.advance(&self.shared, &mut turn, &self.tally, input, &mut output);
         let has_replies = !output.is_settled();
+        buffers.count_output(before, output.capacity());
         drop((turn, output));
         if has_replies {
             self.enqueue(connection);
+        } else {
+            self.take_back(connection);
         }
         (taken, flow)
+    }
+
+    /// Takes the memory of a connection's replies back once they have been sent: what is idle
+    /// holds none, and the next one to reply finds it in the processor's cache.
+    pub fn take_back(&self, connection: &Connection) {
+        let mut output = connection.output().borrow_mut();
+        if !output.is_settled() {
+            return;
+        }
+        let used = std::mem::take(&mut *output);
+        self.shared.buffers().count_output(used.capacity(), 0);
+        let mut spare = self.spare_outputs.borrow_mut();
+        if used.capacity() <= BUFFER_BYTES_FREE && spare.len() < SPARE_OUTPUTS {
+            spare.push(used);
+        }
     }
 
     /// The connection's replies leave at the end of this turn. The first one has the turn end
@@ -321,7 +353,13 @@ impl Worker {
             for connection in self.connections.borrow().values() {
                 let last = connection.client().last_heard_s.load(Relaxed);
                 let silent = |limit: Duration| now.saturating_sub(last) > limit.as_secs();
-                if limit.is_some_and(silent) || connection.is_login_overdue(now) {
+                let crowding =
+                    connection.is_request_overdue(now) && self.shared.buffers().is_crowded();
+                if crowding {
+                    let client = &connection.client().peer.name;
+                    tracing::info!(%client, "closed: a large request does not arrive");
+                }
+                if crowding || limit.is_some_and(silent) || connection.is_login_overdue(now) {
                     connection.abandon();
                 }
             }

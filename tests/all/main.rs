@@ -30,6 +30,7 @@ mod config;
 mod counters;
 mod crash;
 mod faults;
+mod floods;
 mod golden;
 mod in_memory;
 mod limits;

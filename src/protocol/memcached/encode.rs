@@ -36,11 +36,40 @@ pub fn end(out: &mut Vec<u8>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Away;
 
-/// Writes one found entry under the key as it was sent.
-pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) -> Result<(), Away> {
-    if matches!(&hit.value, Value::Data(blob) if blob.is_away()) {
-        return Err(Away);
+/// The least that is written of a value's bytes.
+const PIECE_BYTES: usize = 4 << 10;
+
+/// Writes a found entry under the key as it was sent, and of a long value as much as `out` has
+/// room for. `at` is how much of it was written before; true if that is now all.
+pub fn hit(
+    key: &[u8],
+    hit: &Hit,
+    with_cas: bool,
+    (at, room): (&mut usize, usize),
+    out: &mut Vec<u8>,
+) -> Result<bool, Away> {
+    let data = match &hit.value {
+        Value::Data(blob) => blob.bytes().ok_or(Away)?,
+        Value::Number(_) | Value::Index(_) => &[],
+    };
+    if *at == 0 {
+        head(key, hit, with_cas, out);
     }
+    let left = room.saturating_sub(out.len()).max(PIECE_BYTES);
+    let rest = data.get(*at..).unwrap_or_default();
+    if let Some(piece) = rest.get(..left).filter(|piece| piece.len() < rest.len()) {
+        out.extend_from_slice(piece);
+        *at += left;
+        return Ok(false);
+    }
+    out.extend_from_slice(rest);
+    out.extend_from_slice(b"\r\n");
+    *at = 0;
+    Ok(true)
+}
+
+/// Writes everything before the bytes of a value; numbers and indexes whole.
+fn head(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
     out.push(b' ');
@@ -48,9 +77,10 @@ pub fn hit(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) -> Result<(
     out.push(b' ');
     write_number(ViewValue::of(&hit.value).text_len() as u64, out);
     write_cas(hit, with_cas, out);
-    write_value(&hit.value, out);
-    out.extend_from_slice(b"\r\n");
-    Ok(())
+    match &hit.value {
+        Value::Data(_) => {}
+        Value::Number(_) | Value::Index(_) => write_value(&hit.value, out),
+    }
 }
 
 /// Writes why a command was refused.

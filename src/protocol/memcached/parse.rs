@@ -67,6 +67,11 @@ impl Parser {
         self.passed_over
     }
 
+    /// How many bytes the request at the front takes at the least; 0 if its line has not ended.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
     /// Passes over what is left of failed requests' blocks; returns how many bytes.
     fn pass_over(&mut self, input: &[u8]) -> usize {
         let mut passed = 0;

@@ -11,8 +11,8 @@ use storage_server::journal::sim::SimDisk;
 use storage_server::journal::{Fsync, Options};
 use storage_server::server::access::Access;
 use storage_server::server::output::Output;
-use storage_server::server::session::{Flow, Peer, Session};
-use storage_server::server::shared::{Shared, settings};
+use storage_server::server::session::{Flow, Session};
+use storage_server::server::shared::{Peer, Shared, settings};
 use storage_server::server::upkeep::Order;
 use storage_server::stats::Tally;
 
