@@ -336,6 +336,17 @@ fn items(shared: &Shared, out: &mut Vec<u8>) {
             "expired_unfetched",
             "evicted_unfetched",
             "evicted_active",
+            "crawler_reclaimed",
+            "crawler_items_checked",
+            "lrutail_reflocked",
+            "moves_to_cold",
+            "moves_to_warm",
+            "moves_within_lru",
+            "direct_reclaims",
+            "hits_to_hot",
+            "hits_to_warm",
+            "hits_to_cold",
+            "hits_to_temp",
         ] {
             stat(&format!("items:{class}:{name}"), 0, out);
         }
@@ -357,6 +368,7 @@ fn slabs(shared: &Shared, out: &mut Vec<u8>) {
         stat(&format!("{class}:used_chunks"), entries, out);
         for name in [
             "free_chunks",
+            "free_chunks_end",
             "get_hits",
             "cmd_set",
             "delete_hits",

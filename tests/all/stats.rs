@@ -61,7 +61,9 @@ fn items_and_slabs_have_a_class_for_each_type() {
     let items = client.stats("items").unwrap();
     for name in "number number_hot number_warm number_cold age_hot age_warm age mem_requested \
         evicted evicted_nonzero evicted_time outofmemory tailrepairs reclaimed \
-        expired_unfetched evicted_unfetched evicted_active"
+        expired_unfetched evicted_unfetched evicted_active crawler_reclaimed \
+        crawler_items_checked lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru \
+        direct_reclaims hits_to_hot hits_to_warm hits_to_cold hits_to_temp"
         .split_whitespace()
     {
         for class in [2, 3] {
@@ -74,7 +76,7 @@ fn items_and_slabs_have_a_class_for_each_type() {
     assert_eq!(items["items:2:number"], "1");
     let slabs = client.stats("slabs").unwrap();
     for name in "chunk_size chunks_per_page total_pages total_chunks used_chunks free_chunks \
-        get_hits cmd_set delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"
+        free_chunks_end get_hits cmd_set delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"
         .split_whitespace()
     {
         assert!(

@@ -78,6 +78,12 @@ if settings.get("lru_crawler") == "yes":
     same("lru_maintainer_thread", settings["lru_maintainer_thread"] in ("yes", "no"), True)
 ok("memcached_exporter: stats and settings can be parsed")
 
+def put(key):
+    connection.sendall(b"set %s 0 0 1\r\n5\r\n" % key)
+    same("set", replies.readline(), b"STORED\r\n")
+
+
+put(b"exporter")
 items = classes("items", r"items:(\d+):(\w+)")
 slabs = classes("slabs", r"(\d+):(\w+)")
 for number, figures in items.items():
@@ -87,12 +93,11 @@ for number, figures in slabs.items():
 same("there are classes", bool(items) and bool(slabs), True)
 same("every class of items is one of slabs", set(items) - set(slabs), set())
 total = sum(int(figures["number"]) for figures in items.values())
-same("the items of all classes", total, int(general["curr_items"]))
+same("the items of all classes", total, int(stats()["curr_items"]))
 if TYPED:
     # A type number is the number of its class.
     for key, number in (b"1.2000", 1), (b"2.2000", 2), (b"3.2000", 3):
-        connection.sendall(b"set %s 0 0 1\r\n5\r\n" % key)
-        same("set", replies.readline(), b"STORED\r\n")
+        put(key)
         found = classes("items", r"items:(\d+):(\w+)")
         same(f"type {number} is a class", int(found[number]["number"]) >= 1, True)
 ok("memcached_exporter: items and slabs can be parsed, class by class")

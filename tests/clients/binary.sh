@@ -12,7 +12,7 @@ if [ "$TYPED" = 0 ]; then
     echo ok memcached speaks the binary protocol
     exit 0
 fi
-told() { grep -c "another protocol" "$LOG" || true; }
+told() { grep -c "memcached's binary protocol" "$LOG" || true; }
 refused() { # WHAT COMMAND...
     local what=$1 before
     shift

@@ -77,6 +77,7 @@ client gomemcache bash "$here/gomemcache.sh" "$here/gomemcache.go"
 client spymemcached bash "$here/spymemcached.sh" "$here/Spymemcached.java"
 client twemproxy bash "$here/twemproxy.sh"
 client monitors bash "$here/monitors.sh"
+client memcached_exporter $debian_python "$here/as_memcached_exporter.py"
 client binary bash "$here/binary.sh"
 # Last: it empties the server.
 client memccapable bash "$here/memccapable.sh"

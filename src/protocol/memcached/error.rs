@@ -24,7 +24,36 @@ pub enum Complaint {
     /// A line is too long for its command.
     LineTooLong(usize),
     /// Another protocol is spoken.
-    Foreign(&'static str),
+    Foreign(Foreign),
+}
+
+/// A protocol that is not spoken where somebody speaks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// memcached's binary protocol: a client's setting, or SASL, which needs it.
+    Binary,
+    /// TLS on a port that has none.
+    Tls,
+    /// HTTP.
+    Http,
+}
+
+impl Foreign {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Binary => "its binary protocol",
+            Self::Tls => "TLS",
+            Self::Http => "HTTP",
+        }
+    }
+
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Binary => "memcached's binary protocol, which SASL needs too: closing",
+            Self::Tls => "TLS on a port without it: closing",
+            Self::Http => "HTTP: closing",
+        }
+    }
 }
 
 impl Complaint {
@@ -52,7 +81,7 @@ impl Complaint {
             Self::BadChunk => "bad data chunk",
             Self::BadLength => "bad data chunk: closing, nobody knows its length",
             Self::LineTooLong(_) => "line is too long: closing",
-            Self::Foreign(_) => "another protocol than memcached's text protocol: closing",
+            Self::Foreign(protocol) => protocol.cause(),
         }
     }
 }
@@ -74,7 +103,8 @@ impl fmt::Display for Complaint {
             Self::LineTooLong(max) => write!(f, "CLIENT_ERROR line is longer than {max} bytes"),
             Self::Foreign(protocol) => write!(
                 f,
-                "CLIENT_ERROR this port speaks memcached's text protocol, not {protocol}"
+                "CLIENT_ERROR this port speaks memcached's text protocol, not {}",
+                protocol.name()
             ),
         }
     }

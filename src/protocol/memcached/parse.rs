@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 use super::Request;
-use super::error::{Complaint, Failure};
+use super::error::{Complaint, Failure, Foreign};
 use super::storage::Announced;
 use super::verbs::{self, Line};
 use super::words::Words;
@@ -209,8 +209,8 @@ fn complain<'a>(complaint: Complaint) -> Step<'a> {
 /// The protocol that begins with a byte that no command begins with.
 pub(super) fn foreign_byte(first: u8) -> Option<Complaint> {
     match first {
-        0x80 => Some(Complaint::Foreign("its binary protocol")),
-        0x16 => Some(Complaint::Foreign("TLS")),
+        0x80 => Some(Complaint::Foreign(Foreign::Binary)),
+        0x16 => Some(Complaint::Foreign(Foreign::Tls)),
         _ => None,
     }
 }
@@ -225,5 +225,5 @@ pub(super) fn foreign(line: &[u8]) -> Option<Complaint> {
     let first = words.next()?;
     let is_http = first.eq_ignore_ascii_case(b"host:")
         || words.last().is_some_and(|word| word.starts_with(b"HTTP/"));
-    is_http.then_some(Complaint::Foreign("HTTP"))
+    is_http.then_some(Complaint::Foreign(Foreign::Http))
 }
