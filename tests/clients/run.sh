@@ -79,11 +79,9 @@ client twemproxy bash "$here/twemproxy.sh"
 client monitors bash "$here/monitors.sh"
 client memcached_exporter $debian_python "$here/as_memcached_exporter.py"
 client binary bash "$here/binary.sh"
-# These wait for the meta protocol, for dumps and for a class of named keys that has a number above 0.
-if [ "$TYPED" = 0 ]; then
-    client meta-memcache "$python" "$here/use_meta_memcache.py"
-    client memcached-tool bash "$here/memcached_tool.sh"
-fi
+client meta-memcache "$python" "$here/use_meta_memcache.py"
+# It waits for dumps, and for a class of the named keys with a number above 0.
+[ "$TYPED" = 1 ] || client memcached-tool bash "$here/memcached_tool.sh"
 # Last: it empties the server.
 client memccapable bash "$here/memccapable.sh"
 
