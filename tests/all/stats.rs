@@ -76,7 +76,8 @@ fn items_and_slabs_have_a_class_for_each_type() {
     assert_eq!(items["items:2:number"], "1");
     let slabs = client.stats("slabs").unwrap();
     for name in "chunk_size chunks_per_page total_pages total_chunks used_chunks free_chunks \
-        free_chunks_end get_hits cmd_set delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"
+        free_chunks_end get_hits cmd_set delete_hits incr_hits decr_hits cas_hits cas_badval \
+        touch_hits"
         .split_whitespace()
     {
         assert!(
