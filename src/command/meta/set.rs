@@ -55,11 +55,12 @@ impl<'a> Set<'a> {
         forbid_mark("flag I", self.invalidate, place)?;
         let mut put = self.put(key.bytes());
         let mut body = body;
-        let is_older = self.invalidate && old.zip(self.compare).is_some_and(|(it, c)| c < it.cas);
+        let is_older = |old: &View<'_>| self.compare.is_some_and(|it| it != 0 && it < old.cas);
+        let stale = old.filter(|old| self.invalidate && is_older(old));
         let mut marks = Marks::NONE;
         match (self.mode, self.compare, self.vivify) {
-            (Mode::Set | Mode::Replace, Some(_), _) if is_older => {
-                marks = Marks::STALE.and(Marks::WON);
+            (Mode::Set | Mode::Replace, Some(_), _) if let Some(old) = stale => {
+                marks = Marks::STALE.and(old.marks().without(Marks::BINARY));
                 put.mode = Mode::Set;
             }
             (Mode::Set | Mode::Replace, Some(unique), _) => put.mode = Mode::Cas(unique),
@@ -75,7 +76,11 @@ impl<'a> Set<'a> {
             }
             (_, _, _) => {}
         }
-        let outcome = put.decide(place, body, old, ctx)?;
+        let mut outcome = put.decide(place, body, old, ctx)?;
+        if let (Some(old), Some(Change::Put { expires, .. })) = (stale, &mut outcome.change) {
+            // The old entry lives on in all but its value and flags.
+            *expires = old.expires;
+        }
         if key.is_binary() {
             marks = marks.and(Marks::BINARY);
         }

@@ -174,7 +174,7 @@ fn a_condition_on_the_cas_holds_in_every_mode_but_add() {
 }
 
 #[test]
-fn an_older_value_is_stored_as_a_stale_one_that_is_being_renewed() {
+fn an_older_value_is_stored_as_a_stale_one_and_ends_when_the_entry_would() {
     let old = entry(b"x", Marks::NONE);
     let older = |compare| Set {
         invalidate: true,
@@ -185,7 +185,12 @@ fn an_older_value_is_stored_as_a_stale_one_that_is_being_renewed() {
         panic!("{change:?}");
     };
     assert_eq!(status, Status::Done);
-    assert_eq!(changes[1..], [mark(Marks::STALE.and(Marks::WON))]);
+    let Change::Put { expires, .. } = changes[0] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(expires, view(&old).expires);
+    assert_eq!(changes[1..], [mark(Marks::STALE)]);
+    assert_eq!(decide(&older(0), Some(&old)), (Status::Exists, None));
     assert_eq!(decide(&older(6), Some(&old)), (Status::Exists, None));
 }
 
