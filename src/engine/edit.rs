@@ -1,7 +1,7 @@
 //! Edits of single entries, and of several at once.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Answer, Engine, Halt, Turn, room_bytes};
 use crate::clock::{Expiry, Time};
@@ -135,7 +135,7 @@ impl Engine {
             let durable = |place: &Place<'_>| turn.types.keep(place.key).durable;
             let room = self.reserve_if(places.iter().any(durable), bytes)?;
             let mut shards = self.store.write_set(set);
-            if !shards.types().is_some_and(|types| turn.is_current(types)) {
+            if !shards.shards().all(|shard| turn.is_current(shard.types())) {
                 drop(shards);
                 self.release(room);
                 *turn = self.turn();
@@ -197,9 +197,14 @@ impl Engine {
                 let mut changes = Vec::with_capacity(places.len());
                 let mut cold = cold.borrow_mut();
                 cold.clear();
+                // One key after the other: what ends at once is not there the next time.
+                let ends = exptime.resolve(ctx.now).is_past(ctx.now);
+                let mut gone = HashSet::new();
                 let hits = places.iter().map(|place| {
                     let old = shards.view(place.key, ctx.now);
-                    changes.push((place.key, fetch::touch(place.key, exptime, old, ctx)));
+                    let old = old.filter(|_| !ends || gone.insert(place.key));
+                    let change = fetch::touch(place.key, exptime, old, ctx);
+                    changes.extend(change.map(|change| (place.key, Some(change))));
                     old.map(|old| self.hit(place.key, old, &mut cold))
                 });
                 let reply = Reply::Hits(hits.collect());

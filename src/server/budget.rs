@@ -22,6 +22,9 @@ const BYTES_AS_ONE: usize = 4 << 10;
 /// How many steps of a fan-out count as one request more.
 const COUNTERS_AS_ONE: u64 = 16;
 
+/// As how many requests a piece of a dump counts.
+const PIECE_WORK: usize = 64;
+
 /// What one call of a session may do.
 #[derive(Debug, Default)]
 pub struct Budget {
@@ -34,6 +37,11 @@ impl Budget {
     pub fn spend(&mut self, request: Option<&Request<'_>>, bytes: usize, counters: u64) {
         let counters = usize::try_from(counters / COUNTERS_AS_ONE).unwrap_or(usize::MAX / 2);
         self.work += 1 + bytes / BYTES_AS_ONE + counters + request.map_or(0, surcharge);
+    }
+
+    /// Takes down a piece of a dump.
+    pub fn spend_piece(&mut self) {
+        self.work += PIECE_WORK;
     }
 
     /// True if the turn that began at `begun` has been long enough.

@@ -9,6 +9,7 @@ pub mod buffers;
 pub mod connection;
 mod count;
 pub mod detach;
+mod dump;
 pub mod entrance;
 pub mod files;
 pub mod handshake;

@@ -8,11 +8,18 @@ use super::process::{self, Cpu};
 use super::shared::Shared;
 use crate::config::Config;
 use crate::protocol::memcached::encode::{end, stat, write_line};
+use crate::protocol::memcached::error::Complaint;
+use crate::protocol::memcached::words::Words;
 use crate::stats::{Metric, Rates};
 use crate::store::sizes::Sizes;
 
-/// Writes the answer to `stats <topic>`. False if there is no such topic.
-pub fn stats(shared: &Shared, topic: &[u8], out: &mut Vec<u8>) -> bool {
+/// Writes the answer to `stats <topic> <rest>`.
+pub fn stats(
+    shared: &Shared,
+    topic: &[u8],
+    rest: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Complaint> {
     match topic {
         b"" => general(shared, out),
         b"settings" => settings(shared, out),
@@ -24,16 +31,26 @@ pub fn stats(shared: &Shared, topic: &[u8], out: &mut Vec<u8>) -> bool {
         b"reset" => {
             shared.reset_counters();
             out.extend_from_slice(b"RESET\r\n");
-            return true;
+            return Ok(());
         }
-        b"cachedump" => {
-            out.extend_from_slice(b"CLIENT_ERROR Illegal slab id\r\n");
-            return true;
-        }
-        _ => return false,
+        b"detail" => return detail(rest, out),
+        _ => return Err(Complaint::Unknown),
     }
     end(out);
-    true
+    Ok(())
+}
+
+/// `stats detail`: figures by the first part of keys. Types are what that was for, and they are
+/// counted always; so this is never on and its list is empty.
+fn detail(rest: &[u8], out: &mut Vec<u8>) -> Result<(), Complaint> {
+    match Words::new(rest).next() {
+        Some(b"on" | b"off") => out.extend_from_slice(b"OK\r\n"),
+        Some(b"dump") => end(out),
+        Some(_) | None => {
+            return Err(Complaint::Malformed("usage: stats detail on|off|dump"));
+        }
+    }
+    Ok(())
 }
 
 /// What the rows of [`GENERAL`] and [`OURS`] are made from: read once for an answer.
@@ -289,6 +306,10 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     );
     stat("binding_protocol", "ascii", out);
     stat("auth_enabled_sasl", "no", out);
+    stat("dump_enabled", "yes", out);
+    stat("detail_enabled", "no", out);
+    stat("stat_key_prefix", "none", out);
+    stat("track_sizes", "no", out);
     stat("lru_crawler", "no", out);
     stat("lru_segmented", "no", out);
     stat("slab_reassign", "no", out);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::budget::Budget;
 use super::count::{count, count_fault, count_refusal};
+use super::dump::{self, BadClass, Dumping, Progress};
 use super::entrance::{Entrance, Heard};
 use super::output::Output;
 use super::report;
@@ -19,7 +20,7 @@ use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::login::Verdict;
 use crate::protocol::memcached::meta_reply;
 use crate::protocol::memcached::parse::{Parser, Step};
-use crate::protocol::memcached::{Action, Admin, Form, Request};
+use crate::protocol::memcached::{Action, Admin, Dump, Form, Request};
 use crate::stats::{Metric, Tally};
 use crate::value::{Blob, Value};
 
@@ -32,6 +33,8 @@ pub struct Session {
     entrance: Option<Entrance>,
     /// What a retrieval found and there was no room for yet.
     unsent: Option<Found>,
+    /// A dump that goes on.
+    dumping: Option<Dumping>,
     /// The value without which the next request cannot be carried out.
     needed: Option<Cold>,
     /// Why that value could not be read: the reply to the request.
@@ -91,6 +94,7 @@ impl Session {
             peer,
             entrance: must_log_in.then(Entrance::default),
             unsent: None,
+            dumping: None,
             needed: None,
             unreadable: None,
             again: false,
@@ -224,6 +228,13 @@ impl Session {
             if out.is_full() || budget.is_spent(turn.tick) {
                 tally.add(Metric::ConnYields, 1);
                 return (at, Flow::Later);
+            }
+            if let Some(dumping) = &mut self.dumping {
+                budget.spend_piece();
+                if dumping.go_on(shared, out) == Progress::Done {
+                    self.dumping = None;
+                }
+                continue;
             }
             let rest = input.get(at..).unwrap_or_default();
             let (taken, step) = self.parser.next(rest, turn.settings().value_bytes_max);
@@ -441,7 +452,7 @@ impl Session {
     }
 
     fn admin(
-        &self,
+        &mut self,
         shared: &Shared,
         tally: &Tally,
         admin: Admin<'_>,
@@ -450,9 +461,27 @@ impl Session {
     ) -> Flow {
         let bytes = out.bytes();
         match admin {
-            Admin::Stats(topic) => {
-                if !report::stats(shared, topic, bytes) {
-                    return self.complain(shared, tally, Complaint::Unknown, noreply, out);
+            Admin::Stats(topic, rest) => {
+                if let Err(complaint) = report::stats(shared, topic, rest, bytes) {
+                    return self.complain(shared, tally, complaint, noreply, out);
+                }
+            }
+            Admin::Dump {
+                dump,
+                classes,
+                limit,
+            } => match Dumping::begin(shared, dump, classes, limit) {
+                Ok(dumping) => self.dumping = Some(dumping),
+                Err(BadClass) => encode::bad_class(dump, bytes),
+            },
+            Admin::Crawl(classes) => match dump::walked(shared, classes) {
+                Ok(_) => encode::reply(&Reply::Ok, bytes),
+                Err(BadClass) => encode::bad_class(Dump::Meta, bytes),
+            },
+            Admin::CacheMemlimit(limit) => {
+                let reply = shared.limit_memory(limit);
+                if !noreply {
+                    encode::write_line(format_args!("{reply}"), bytes);
                 }
             }
             Admin::ShowTypes => {
@@ -467,7 +496,8 @@ impl Session {
             }
             Admin::NoOp => bytes.extend_from_slice(b"MN\r\n"),
             Admin::Verbosity if noreply => {}
-            Admin::Verbosity => bytes.extend_from_slice(b"OK\r\n"),
+            // What has expired goes without being asked for.
+            Admin::Verbosity | Admin::Crawler => encode::reply(&Reply::Ok, bytes),
             Admin::Quit => return Flow::Close,
             Admin::Reopen => return Flow::Reopen,
             Admin::Snapshot => return Flow::Snapshot,

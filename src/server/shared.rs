@@ -142,6 +142,28 @@ impl Shared {
         *self.config.write() = config;
     }
 
+    /// Sets the memory limit, in MiB, until the configuration is read again: the reply to
+    /// `cache_memlimit`, in memcached's words.
+    pub fn limit_memory(&self, mib: Option<u64>) -> &'static str {
+        /// Below this nothing works; above this somebody took MiB for bytes.
+        const MIB: std::ops::RangeInclusive<u64> = 8..=1_000_000_000;
+        let Some(mib) = mib else {
+            return "ERROR";
+        };
+        if mib < *MIB.start() {
+            return "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m";
+        }
+        if !MIB.contains(&mib) {
+            return "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes";
+        }
+        let mut config = Config::clone(&self.config());
+        config.memory_limit = Some(mib << 20);
+        self.engine.set_settings(settings(&config));
+        self.set_config(Arc::new(config));
+        tracing::info!(mib, "cache_memlimit: memory_limit until the next HUP");
+        "OK"
+    }
+
     /// Who is connected.
     pub fn clients(&self) -> &Clients {
         &self.clients

@@ -6,6 +6,7 @@ use hashbrown::hash_table::Entry as Slot;
 
 use super::hashing::Hashing;
 use super::pre_images::PreImages;
+use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::types::{Counting, Kind};
@@ -107,6 +108,8 @@ struct Extra {
 pub(super) struct Counters<N> {
     numbers: HashTable<Counter<N>>,
     extras: HashTable<Extra>,
+    /// How often the counters may have moved to other buckets.
+    moves: u32,
     /// What a snapshot in the making still needs.
     cut: Option<Box<PreImages<Whole<N>>>>,
 }
@@ -123,6 +126,7 @@ impl<N: Number> Counters<N> {
         Self {
             numbers: HashTable::new(),
             extras: HashTable::new(),
+            moves: 0,
             cut: None,
         }
     }
@@ -321,6 +325,29 @@ impl<N: Number> Counters<N> {
         })
     }
 
+    /// Visits the next counters of a walk that are alive; false if there are no more.
+    pub(super) fn walk(
+        &self,
+        hashing: &Hashing,
+        spot: &mut Spot,
+        now: Time,
+        visit: &mut dyn FnMut(u32, View<'_>),
+    ) -> bool {
+        let layout = Layout {
+            moves: self.moves,
+            buckets: self.numbers.num_buckets(),
+        };
+        let Some(buckets) = spot.next(layout) else {
+            return false;
+        };
+        for counter in buckets.filter_map(|bucket| self.numbers.get_bucket(bucket)) {
+            if let Some(view) = self.view(hashing.id(counter.id), counter.id, now) {
+                visit(counter.id, view);
+            }
+        }
+        true
+    }
+
     /// The same counters at another width.
     pub(super) fn converted<M: Number>(&self, hashing: &Hashing) -> Counters<M> {
         let mut numbers = HashTable::with_capacity(self.numbers.len());
@@ -340,6 +367,7 @@ impl<N: Number> Counters<N> {
         Counters {
             numbers,
             extras,
+            moves: 0,
             cut: None,
         }
     }
@@ -375,6 +403,7 @@ impl<N: Number> Counters<N> {
         if self.numbers.len() < self.numbers.capacity() {
             return;
         }
+        self.moves = self.moves.wrapping_add(1);
         let Some(mut cut) = self.cut.take() else {
             return;
         };

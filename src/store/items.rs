@@ -8,6 +8,7 @@ use hashbrown::hash_table::Entry as Slot;
 use super::hashing::Hashing;
 use super::pre_images::PreImages;
 use super::sizes::Away;
+use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
@@ -166,6 +167,8 @@ impl Totals {
 pub(super) struct Items<I> {
     slots: HashTable<I>,
     totals: Totals,
+    /// How often the items may have moved to other buckets.
+    moves: u32,
     /// What a snapshot in the making still needs.
     cut: Option<Box<PreImages<I>>>,
 }
@@ -175,6 +178,7 @@ impl<I: Item> Items<I> {
         Self {
             slots: HashTable::new(),
             totals: Totals::default(),
+            moves: 0,
             cut: None,
         }
     }
@@ -321,6 +325,27 @@ impl<I: Item> Items<I> {
         });
     }
 
+    /// Visits the next entries of a walk that are alive; false if there are no more.
+    pub(super) fn walk(
+        &self,
+        spot: &mut Spot,
+        now: Time,
+        visit: &mut dyn FnMut(u32, &[u8], View<'_>),
+    ) -> bool {
+        let layout = Layout {
+            moves: self.moves,
+            buckets: self.slots.num_buckets(),
+        };
+        let Some(buckets) = spot.next(layout) else {
+            return false;
+        };
+        let items = buckets.filter_map(|bucket| self.slots.get_bucket(bucket));
+        for item in items.filter(|item| !is_past(*item, now)) {
+            visit(item.head().id(), item.name(), view(item));
+        }
+        true
+    }
+
     /// Every entry that is alive, with its id and its named key.
     pub(super) fn iter(&self, now: Time) -> impl Iterator<Item = (u32, &[u8], View<'_>)> {
         let alive = self.slots.iter().filter(move |item| !is_past(*item, now));
@@ -360,6 +385,7 @@ impl<I: Item> Items<I> {
         if self.slots.len() < self.slots.capacity() {
             return;
         }
+        self.moves = self.moves.wrapping_add(1);
         let Some(cut) = &mut self.cut else {
             return;
         };

@@ -14,6 +14,7 @@ mod pre_images;
 pub mod shard;
 pub mod sizes;
 mod table;
+pub mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -10,6 +10,7 @@ use super::hashing::Hashing;
 use super::items::Items;
 use super::sizes::Sizes;
 use super::table::{Table, Unfit, extend, found};
+use super::walk::Spot;
 use crate::clock::{Expiry, Time};
 use crate::command::change::{Change, Side};
 use crate::command::{Holds, Place, View};
@@ -150,6 +151,24 @@ impl Shard {
             },
             Some(prefix) => self.table(prefix).map_or(Sizes::default(), Table::sizes),
         }
+    }
+
+    /// Visits the next entries of a walk over a type, or with `None` over the named keys; false
+    /// if there are no more.
+    pub(super) fn walk(
+        &self,
+        prefix: Option<u16>,
+        spot: &mut Spot,
+        now: Time,
+        visit: &mut dyn FnMut(Key<'_>, View<'_>),
+    ) -> bool {
+        let Some(prefix) = prefix else {
+            let visit = &mut |_, name: &[u8], view: View<'_>| visit(Key::Named(name), view);
+            return self.named.walk(spot, now, visit);
+        };
+        let mut visit = |id, view: View<'_>| visit(Key::Typed(TypedKey { prefix, id }), view);
+        self.table(prefix)
+            .is_some_and(|table| table.walk(&self.hashing, spot, now, &mut visit))
     }
 
     /// How many entries of a type, or with `None` of the named keys, are alive at `now`.

@@ -8,6 +8,7 @@ use super::hashing::Hashing;
 use super::items::{IndexItem, Items};
 use super::shard::Stamp;
 use super::sizes::{Away, Sizes};
+use super::walk::Spot;
 use crate::clock::{Expiry, Time};
 use crate::command::View;
 use crate::command::change::Side;
@@ -316,6 +317,22 @@ impl Table {
             Self::Counter(_) | Self::Counter64(_) | Self::Index(_) | Self::Data(_) => {
                 Self::new(kind)
             }
+        }
+    }
+
+    /// Visits the next entries of a walk; false if there are no more.
+    pub(super) fn walk(
+        &self,
+        hashing: &Hashing,
+        spot: &mut Spot,
+        now: Time,
+        visit: &mut dyn FnMut(u32, View<'_>),
+    ) -> bool {
+        match self {
+            Self::Counter(table) => table.walk(hashing, spot, now, visit),
+            Self::Counter64(table) => table.walk(hashing, spot, now, visit),
+            Self::Index(table) => table.walk(spot, now, &mut |id, _, view| visit(id, view)),
+            Self::Data(table) => table.walk(spot, now, &mut |id, _, view| visit(id, view)),
         }
     }
 

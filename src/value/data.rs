@@ -216,9 +216,14 @@ pub fn number_in_place(number: u64, old_len: usize) -> SmallVec<[u8; 24]> {
 }
 
 /// Reads a named value as memcached's `incr` does: a decimal number that fits 64 bits, with
-/// spaces allowed around it. `None` is "non-numeric".
+/// white space and a `+` allowed before it, and behind it white space and then anything. `None`
+/// is "non-numeric".
 pub fn number_of(value: &[u8]) -> Option<u64> {
-    crate::key::decimal(value.trim_ascii())
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let start = value.iter().position(|byte| !is_space(byte))?;
+    let rest = value.get(start..)?;
+    let rest = rest.strip_prefix(b"+").unwrap_or(rest);
+    crate::key::decimal(rest.split(is_space).next()?)
 }
 
 #[cfg(test)]
@@ -307,7 +312,20 @@ mod tests {
         assert_eq!(&number_in_place(100, 2)[..], b"100");
         assert_eq!(number_of(b"9 "), Some(9));
         assert_eq!(number_of(b"18446744073709551615"), Some(u64::MAX));
-        for text in ["", " ", "18446744073709551616", "-1", "1 2", "1a", "+1"] {
+        for text in ["+1", " \t1", "1 2", "1\x0bx", "1\r\n"] {
+            assert_eq!(number_of(text.as_bytes()), Some(1), "{text:?}");
+        }
+        for text in [
+            "",
+            " ",
+            "18446744073709551616",
+            "-1",
+            "1a",
+            "1a ",
+            "++1",
+            "+ 1",
+            "+",
+        ] {
             assert_eq!(number_of(text.as_bytes()), None, "{text:?}");
         }
     }

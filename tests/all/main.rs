@@ -29,6 +29,8 @@ mod cold;
 mod config;
 mod counters;
 mod crash;
+mod differential;
+mod dump;
 mod faults;
 mod floods;
 mod golden;

@@ -1,7 +1,7 @@
 //! What README.md shows is what happens: its transcript and its Python program run word by word,
 //! its table of commands is the protocol's own.
 //!
-//! `UPDATE=1 cargo test --test all readme` rewrites the table.
+//! `UPDATE=1 cargo test --test all readme` rewrites the tables.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -92,21 +92,28 @@ fn the_python_program_prints_what_is_shown() {
 }
 
 #[test]
-fn the_table_of_commands_is_the_protocols_own() {
+fn the_tables_are_those_of_the_protocol_and_of_the_differential_test() {
     let mut table = "\n| Command | What it does |\n|---|---|\n".to_owned();
     for verb in VERBS {
         let usage = verb.usage.replace('|', "\\|");
         writeln!(table, "| `{usage}` | {} |", verb.summary).unwrap();
     }
-    let (start, end) = ("<!-- command table -->", "<!-- end of command table -->");
+    compare_table("command table", &table);
+    let differences = crate::differential::table();
+    compare_table("differences", &format!("\n{differences}"));
+}
+
+/// The table between the marks of this name must be this one.
+fn compare_table(name: &str, table: &str) {
+    let (start, end) = (
+        format!("<!-- {name} -->"),
+        format!("<!-- end of {name} -->"),
+    );
     let text = readme();
-    let found = between(&text, start, end);
+    let found = between(&text, &start, &end);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(
-            path(),
-            text.replacen(&format!("{start}{found}"), &format!("{start}{table}"), 1),
-        )
-        .unwrap();
+        let (old, new) = (format!("{start}{found}"), format!("{start}{table}"));
+        std::fs::write(path(), text.replacen(&old, &new, 1)).unwrap();
         return;
     }
     assert!(

@@ -1,8 +1,11 @@
 //! Replies to bytes.
 
+use super::Dump;
 use super::error::Complaint;
+use crate::clock::Time;
 use crate::command::refusal::Fault;
-use crate::command::{Hit, Refusal, Reply, ViewValue};
+use crate::command::{Hit, Refusal, Reply, View, ViewValue};
+use crate::key::{Key, TypedKey};
 use crate::value::Value;
 
 /// Writes the reply to a command, or of a retrieval its last line.
@@ -83,6 +86,97 @@ fn head(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes one entry of a dump.
+///
+/// Of when an entry was last asked for nothing is kept: `la` is now and `fetch` is `no`.
+pub fn dumped(dump: Dump, key: Key<'_>, view: View<'_>, now: Time, out: &mut Vec<u8>) {
+    let (class, expires) = (class_of(key), view.expires.time().map(Time::seconds));
+    let size = match view.value {
+        ViewValue::Data(blob) => blob.len(),
+        ViewValue::Number(number) => itoa::Buffer::new().format(number).len(),
+        ViewValue::Index(index) => index.text_len(),
+    };
+    match dump {
+        Dump::Meta => {
+            out.extend_from_slice(b"key=");
+            write_percent_encoded(key, out);
+            match expires {
+                Some(seconds) => write_part(format_args!(" exp={seconds}"), out),
+                None => out.extend_from_slice(b" exp=-1"),
+            }
+            let View { cas, flags, .. } = view;
+            let (now, size) = (now.seconds(), size + key_len(key));
+            let rest = format_args!(
+                " la={now} cas={cas} fetch=no cls={class} size={size} flags={flags}\n"
+            );
+            write_part(rest, out);
+        }
+        Dump::Mg => {
+            out.extend_from_slice(b"mg ");
+            write_key(key, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        Dump::Cache => {
+            out.extend_from_slice(b"ITEM ");
+            write_key(key, out);
+            let seconds = expires.unwrap_or(0);
+            write_line(format_args!(" [{size} b; {seconds} s]"), out);
+        }
+    }
+}
+
+/// Writes the line that ends a dump.
+pub fn dump_end(dump: Dump, out: &mut Vec<u8>) {
+    match dump {
+        Dump::Meta | Dump::Cache => end(out),
+        Dump::Mg => out.extend_from_slice(b"EN\r\n"),
+    }
+}
+
+/// Writes that there is no such class.
+pub fn bad_class(dump: Dump, out: &mut Vec<u8>) {
+    out.extend_from_slice(match dump {
+        Dump::Meta | Dump::Mg => b"BADCLASS invalid class id\r\n",
+        Dump::Cache => b"CLIENT_ERROR Illegal slab id\r\n",
+    });
+}
+
+/// What stands for memcached's slab class: the type's number, and 0 for named keys.
+fn class_of(key: Key<'_>) -> u16 {
+    match key {
+        Key::Typed(typed) => typed.prefix,
+        Key::Named(_) => 0,
+    }
+}
+
+fn key_len(key: Key<'_>) -> usize {
+    match key {
+        Key::Typed(_) => size_of::<TypedKey>(),
+        Key::Named(name) => name.len(),
+    }
+}
+
+fn write_key(key: Key<'_>, out: &mut Vec<u8>) {
+    match key {
+        Key::Typed(typed) => write_part(format_args!("{typed}"), out),
+        Key::Named(name) => out.extend_from_slice(name),
+    }
+}
+
+/// Writes a key so that it is one word whatever bytes it has.
+fn write_percent_encoded(key: Key<'_>, out: &mut Vec<u8>) {
+    let Key::Named(name) = key else {
+        return write_key(key, out);
+    };
+    for byte in name {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(*byte);
+        } else {
+            write_part(format_args!("%{byte:02X}"), out);
+        }
+    }
+}
+
 /// Writes why a command was refused.
 pub fn refusal(refusal: &Refusal, out: &mut Vec<u8>) {
     let class = match refusal.fault() {
@@ -99,9 +193,14 @@ pub fn complaint(complaint: Complaint, out: &mut Vec<u8>) {
 
 /// Writes a line and its end.
 pub fn write_line(line: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
+    write_part(line, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_part(part: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
     use std::io::Write as _;
     // Writing to a vector does not fail.
-    let _ = write!(out, "{line}\r\n");
+    let _ = out.write_fmt(part);
 }
 
 /// Writes one figure of `stats`.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::limits::KEY_BYTES_MAX;
+/// What memcached says of most words that are not what they must be.
+pub const BAD_FORMAT: &str = "bad command line format";
 
 /// Why bytes are not a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Complaint {
             Self::KeyTooLong => "key is too long",
             Self::TooLarge => "value is larger than max_value",
             Self::BadChunk => "bad data chunk",
-            Self::BadLength => "bad data chunk: closing, nobody knows its length",
+            Self::BadLength => "length of the block missing or not in 0..2147483645: closing",
             Self::LineTooLong(_) => "line is too long: closing",
             Self::Foreign(protocol) => protocol.cause(),
         }
@@ -92,14 +93,10 @@ impl fmt::Display for Complaint {
         match self {
             Self::Unknown => f.write_str("ERROR"),
             Self::Malformed(cause) => write!(f, "CLIENT_ERROR {cause}"),
-            Self::KeyTooLong => {
-                write!(f, "CLIENT_ERROR key is longer than {KEY_BYTES_MAX} bytes")
-            }
+            // As memcached says it: clients know this line.
+            Self::KeyTooLong | Self::BadLength => write!(f, "CLIENT_ERROR {BAD_FORMAT}"),
             Self::TooLarge => f.write_str("SERVER_ERROR object too large for cache"),
             Self::BadChunk => f.write_str("CLIENT_ERROR bad data chunk"),
-            Self::BadLength => {
-                f.write_str("CLIENT_ERROR bad data chunk: length missing or not in 0..2147483645")
-            }
             Self::LineTooLong(max) => write!(f, "CLIENT_ERROR line is longer than {max} bytes"),
             Self::Foreign(protocol) => write!(
                 f,

@@ -75,11 +75,37 @@ pub enum Action<'a> {
     Admin(Admin<'a>),
 }
 
+/// The forms in which keys are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dump {
+    /// `lru_crawler metadump`: each key with what is known of it.
+    Meta,
+    /// `lru_crawler mgdump`: a line that asks for each key.
+    Mg,
+    /// `stats cachedump`: each key with its length and expiry.
+    Cache,
+}
+
 /// What can be asked of the server itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admin<'a> {
-    /// `stats [topic]`
-    Stats(&'a [u8]),
+    /// `stats [topic]`, and the words behind the topic.
+    Stats(&'a [u8], &'a [u8]),
+    /// `lru_crawler metadump|mgdump <classes>`, `stats cachedump <class> <limit>`
+    Dump {
+        /// In which form.
+        dump: Dump,
+        /// A list of classes, as it was sent.
+        classes: &'a [u8],
+        /// How many entries at most; 0 is all.
+        limit: u64,
+    },
+    /// `lru_crawler crawl <classes>`
+    Crawl(&'a [u8]),
+    /// `lru_crawler enable|disable|sleep|tocrawl`
+    Crawler,
+    /// `cache_memlimit <MiB>`; `None` is not a number.
+    CacheMemlimit(Option<u64>),
     /// `show types`
     ShowTypes,
     /// `version`

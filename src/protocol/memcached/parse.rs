@@ -128,7 +128,10 @@ impl Parser {
             Ok(Line::Announced(announced)) => self.blocks(input, end + 1, announced),
             // A browser may be made to send methods that are names of commands.
             Err(_) if let Some(complaint) = foreign(line) => (end + 1, complain(complaint)),
-            Err(failure) => (end + 1, self.fail(failure, words)),
+            Err(failure) => {
+                let noreply = verb.takes_noreply() && words.take_noreply();
+                (end + 1, self.fail(failure, noreply))
+            }
         }
     }
 
@@ -147,14 +150,11 @@ impl Parser {
         Step::Incomplete
     }
 
-    fn fail<'a>(&mut self, failure: Failure, mut words: Words<'_>) -> Step<'a> {
+    fn fail<'a>(&mut self, failure: Failure, noreply: bool) -> Step<'a> {
         let Failure { complaint, skip } = failure;
         self.skip = skip;
         self.skip.reverse();
-        Step::Complaint {
-            complaint,
-            noreply: words.take_noreply(),
-        }
+        Step::Complaint { complaint, noreply }
     }
 
     /// Takes the blocks behind a storage line that is in order and ends at `start`.

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::Request;
-use super::error::{Complaint, Failure};
+use super::error::{BAD_FORMAT, Complaint, Failure};
 use super::meta::Echo;
 use super::words::{Words, check_key};
 use crate::command::meta::{Act, Meta, MetaKey, Set};
@@ -138,7 +138,8 @@ pub(super) fn announce_many(
 fn put<'a>(key: &'a [u8], flags: &'a [u8], exptime: &'a [u8]) -> Result<Put<'a>, Complaint> {
     let key = check_key(key)?;
     let flags = Words::new(flags).flags()?;
-    let exptime: Exptime = Words::new(exptime).exptime()?;
+    let exptime = Words::new(exptime).exptime();
+    let exptime: Exptime = exptime.map_err(|_| Complaint::Malformed(BAD_FORMAT))?;
     Ok(Put {
         key,
         mode: Mode::Set,

@@ -1,11 +1,14 @@
 //! The table of commands: name, usage, what it is for, and how its line is read. The README's
 //! table is made from it and a test compares them.
 
-use super::error::{Complaint, Failure};
+use super::error::{BAD_FORMAT, Complaint, Failure};
 use super::storage::{Announced, announce_many, announce_one};
 use super::words::{Words, check_key};
-use super::{Admin, Form, Request, meta};
+use super::{Admin, Dump, Form, Request, meta};
 use crate::command::{Arith, Command, Exptime, Fetch, Mode};
+
+/// The longest `lru_crawler sleep`, in microseconds.
+const SECOND_US: u64 = 1_000_000;
 
 /// A command of the protocol.
 #[derive(Clone, Copy)]
@@ -31,6 +34,13 @@ pub(super) enum Line<'a> {
     Whole(Request<'a>),
     /// A request whose blocks follow.
     Announced(Announced<'a>),
+}
+
+impl Verb {
+    /// Its line may end with `noreply`; of other commands every error is answered.
+    pub fn takes_noreply(&self) -> bool {
+        self.usage.ends_with("[noreply]")
+    }
 }
 
 const fn verb(
@@ -196,11 +206,7 @@ pub static VERBS: &[Verb] = &[
         "stats",
         "stats [<topic>]",
         "Figures about the server.",
-        |mut words, _| {
-            Ok(Line::Whole(Request::admin(Admin::Stats(
-                words.next().unwrap_or_default(),
-            ))))
-        },
+        |words, _| stats(words),
     ),
     verb(
         "show",
@@ -210,6 +216,18 @@ pub static VERBS: &[Verb] = &[
             (Some(b"types"), None) => Ok(Line::Whole(Request::admin(Admin::ShowTypes))),
             (Some(_) | None, _) => Err(Complaint::Unknown.into()),
         },
+    ),
+    verb(
+        "lru_crawler",
+        "lru_crawler (metadump|mgdump|crawl) (all|hash|<type>,...)",
+        "List the keys, with or without what is known of them; type 0 are the named keys.",
+        |words, _| lru_crawler(words),
+    ),
+    verb(
+        "cache_memlimit",
+        "cache_memlimit <MiB> [noreply]",
+        "Set `memory_limit` until the configuration is read again.",
+        |words, _| cache_memlimit(words),
     ),
     verb("version", "version", "The server's version.", |_, _| {
         admin(Admin::Version)
@@ -287,7 +305,8 @@ fn data(command: Command<'_>, noreply: bool) -> Result<Line<'_>, Failure> {
 fn fetch(words: Words<'_>, touch: Option<Exptime>, with_cas: bool) -> Result<Line<'_>, Failure> {
     let keys = words.map(check_key).collect::<Result<_, _>>()?;
     let fetch = Fetch { keys, touch };
-    if fetch.keys.is_empty() {
+    // As memcached: `gat` of no key finds nothing, `get` of none is no command.
+    if fetch.keys.is_empty() && touch.is_none() {
         return Err(Complaint::Unknown.into());
     }
     let request = Request::data(Command::Fetch(fetch), false);
@@ -319,11 +338,11 @@ fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     let noreply = words.take_noreply();
     let key = words.key()?;
     let time = words.next();
-    words.end()?;
-    match time {
+    match (time, words.next()) {
         // Old clients send a time of 0.
-        None | Some(b"0") => data(Command::Delete { key }, noreply),
-        Some(_) => Err(Complaint::Malformed(
+        (None | Some(b"0"), None) => data(Command::Delete { key }, noreply),
+        (Some(_) | None, _) if words.next().is_some() => Err(Complaint::Unknown.into()),
+        (Some(_) | None, _) => Err(Complaint::Malformed(
             "bad command line format.  Usage: delete <key> [noreply]",
         )
         .into()),
@@ -333,7 +352,7 @@ fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
 fn touch(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     let noreply = words.take_noreply();
     let (key, exptime) = (words.key()?, words.exptime()?);
-    words.end()?;
+    words.end_but_for_one()?;
     data(Command::Touch { key, exptime }, noreply)
 }
 
@@ -344,16 +363,74 @@ fn flush_all(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     } else {
         Exptime(0)
     };
-    words.end()?;
+    words.end_but_for_one()?;
     data(Command::FlushAll { delay }, noreply)
+}
+
+fn stats(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    let topic = words.next().unwrap_or_default();
+    if topic != b"cachedump" {
+        return admin(Admin::Stats(topic, words.rest()));
+    }
+    let (Some(classes), Some(limit)) = (words.next(), words.next()) else {
+        return Err(Complaint::Malformed("bad command line").into());
+    };
+    let number = |word| crate::key::decimal(word).ok_or(Complaint::Malformed(BAD_FORMAT));
+    number(classes)?;
+    admin(Admin::Dump {
+        dump: Dump::Cache,
+        classes,
+        limit: number(limit)?,
+    })
+}
+
+fn lru_crawler(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    let (action, word) = (words.word()?, words.next());
+    words.end()?;
+    let dump = |dump, classes| Admin::Dump {
+        dump,
+        classes,
+        limit: 0,
+    };
+    admin(match (action, word) {
+        (b"metadump", Some(classes)) => dump(Dump::Meta, classes),
+        (b"mgdump", Some(classes)) => dump(Dump::Mg, classes),
+        (b"crawl", Some(classes)) => Admin::Crawl(classes),
+        (b"enable" | b"disable", None) => Admin::Crawler,
+        (b"sleep" | b"tocrawl", Some(number)) => {
+            let number = crate::key::decimal(number).ok_or(Complaint::Malformed(BAD_FORMAT))?;
+            if action == b"sleep" && number > SECOND_US {
+                let cause = "sleep must be one second or less";
+                return Err(Complaint::Malformed(cause).into());
+            }
+            Admin::Crawler
+        }
+        (_, Some(_) | None) => return Err(Complaint::Unknown.into()),
+    })
+}
+
+fn cache_memlimit(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
+    // As memcached: `noreply` alone is no number, and not answered either.
+    let noreply = words.take_noreply();
+    let limit = words.next();
+    words.end_but_for_one()?;
+    if limit.is_none() && !noreply {
+        return Err(Complaint::Unknown.into());
+    }
+    Ok(Line::Whole(Request {
+        noreply,
+        ..Request::admin(Admin::CacheMemlimit(limit.and_then(crate::key::decimal)))
+    }))
 }
 
 fn verbosity(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     let noreply = words.take_noreply();
     let level = words.next();
-    words.end()?;
-    if level.is_none() && !noreply {
-        return Err(Complaint::Unknown.into());
+    words.end_but_for_one()?;
+    match level.map(crate::key::decimal) {
+        None if !noreply => return Err(Complaint::Unknown.into()),
+        Some(None) => return Err(Complaint::Malformed(BAD_FORMAT).into()),
+        None | Some(Some(_)) => {}
     }
     Ok(Line::Whole(Request {
         noreply,

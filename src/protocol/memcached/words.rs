@@ -1,6 +1,6 @@
 //! The words of a line: runs of bytes between runs of spaces, and what a word may mean.
 
-use super::error::Complaint;
+use super::error::{BAD_FORMAT, Complaint};
 use crate::command::Exptime;
 use crate::key::decimal;
 use crate::limits::KEY_BYTES_MAX;
@@ -28,6 +28,11 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// What has not been taken yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// The next word, which must be there.
     pub fn word(&mut self) -> Result<&'a [u8], Complaint> {
         self.next().ok_or(Complaint::Unknown)
@@ -42,9 +47,7 @@ impl<'a> Words<'a> {
     pub fn flags(&mut self) -> Result<u32, Complaint> {
         decimal(self.word()?)
             .and_then(|flags| u32::try_from(flags).ok())
-            .ok_or(Complaint::Malformed(
-                "bad command line format: flags must be 0..4294967295",
-            ))
+            .ok_or(Complaint::Malformed(BAD_FORMAT))
     }
 
     /// The next word as an expiry in seconds.
@@ -55,9 +58,7 @@ impl<'a> Words<'a> {
 
     /// The next word as a cas unique.
     pub fn unique(&mut self) -> Result<u64, Complaint> {
-        decimal(self.word()?).ok_or(Complaint::Malformed(
-            "bad command line format: cas unique is not a number",
-        ))
+        decimal(self.word()?).ok_or(Complaint::Malformed(BAD_FORMAT))
     }
 
     /// The next word as a signed delta.
@@ -70,6 +71,12 @@ impl<'a> Words<'a> {
                 amount,
             })
             .ok_or(Complaint::Malformed("invalid numeric delta argument"))
+    }
+
+    /// At most one word more may follow, which memcached passes over in some lines.
+    pub fn end_but_for_one(&mut self) -> Result<(), Complaint> {
+        self.next();
+        self.end()
     }
 
     /// Nothing more may follow.

@@ -24,13 +24,18 @@ impl Memcached {
     }
 
     pub(crate) fn start(program: &Path) -> Self {
+        Self::start_with(program, &[])
+    }
+
+    pub(crate) fn start_with(program: &Path, args: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = free.local_addr().unwrap();
         drop(free);
         let mut command = Command::new(program);
         command
             .args(["-l", "127.0.0.1", "-t", "1", "-U", "0", "-p"])
-            .arg(addr.port().to_string());
+            .arg(addr.port().to_string())
+            .args(args);
         if rustix::process::geteuid().is_root() {
             command.args(["-u", "root"]);
         }

@@ -32,6 +32,11 @@ impl Random {
         self.next() % bound.max(1)
     }
 
+    /// One of several.
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+    }
+
     /// True once in `times`.
     pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0

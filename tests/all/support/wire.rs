@@ -1,7 +1,7 @@
 //! Whatever takes bytes and gives bytes back: a socket, or the protocol in memory.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// What came of waiting for bytes.
@@ -36,6 +36,22 @@ impl TcpWire {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
+    }
+
+    /// The same connection, whose replies may take so long.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        self.0.set_read_timeout(Some(patience)).unwrap();
+        self
+    }
+
+    /// The same connection, to send while the first one receives.
+    pub(crate) fn second(&self) -> Self {
+        Self(self.0.try_clone().unwrap())
+    }
+
+    /// Nothing more will be sent.
+    pub(crate) fn finish(&self) {
+        self.0.shutdown(Shutdown::Write).ok();
     }
 }
 

@@ -1,0 +1,82 @@
+//! The same random requests to the daemon and to a real memcached, on named keys: the replies
+//! must be the same, byte for byte, but for the differences that [`differences`] lists.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `ask` | one request as the generators make it, and streams of them |
+//! | `classic` | the generator of the classic commands |
+//! | `differences` | where the two may differ, and how far; README.md shows the table |
+//! | `pair` | the two servers, and what comes back of a stream |
+//! | `replies` | replies cut into parts and made comparable |
+//! | `shrink` | the shortest stream that still fails |
+//!
+//! `STORAGE_SERVER_DIFFERENTIAL` sets how many requests (50,000), `STORAGE_SERVER_SEED` repeats a
+//! run.
+
+mod ask;
+mod classic;
+mod differences;
+mod pair;
+mod replies;
+mod shrink;
+
+use std::collections::BTreeSet;
+
+use ask::Stream;
+use differences::DIFFERENCES;
+pub(crate) use differences::table;
+use pair::Pair;
+
+use crate::support::memcached::Memcached;
+use crate::support::{Random, setting};
+
+/// A generator: one request, about the keys that its stream has.
+type Generator = fn(&mut Random) -> ask::Ask;
+
+/// Every generator, and how often its turn comes.
+const GENERATORS: &[(Generator, u64)] = &[(classic::ask, 100), (differences::ask, 4)];
+
+/// Requests of one stream: enough to meet each other's effects.
+const STREAM: u64 = 200;
+
+fn any(random: &mut Random) -> ask::Ask {
+    let all = GENERATORS.iter().map(|(_, weight)| weight).sum();
+    let mut at = random.below(all);
+    for (generator, weight) in GENERATORS {
+        if at < *weight {
+            return generator(random);
+        }
+        at -= weight;
+    }
+    unreachable!("the weights add up")
+}
+
+#[test]
+fn random_requests_are_answered_as_memcached_answers_them() {
+    let Some(program) = Memcached::program() else {
+        println!("SKIPPED: no memcached here");
+        return;
+    };
+    let seed = Random::seed("differential");
+    let asks = setting("STORAGE_SERVER_DIFFERENTIAL", 50_000);
+    let mut pair = Pair::start(&program);
+    let mut differed = BTreeSet::new();
+    for number in 0..asks.div_ceil(STREAM) {
+        let mut random = Random::new(seed.wrapping_add(number << 32));
+        let stream = Stream::generate(&mut random, STREAM.min(asks - number * STREAM), any);
+        differed.extend(stream.differences().map(|difference| difference.name));
+        if let Err(mismatch) = pair.play(&stream) {
+            let shortest = shrink::shrink(stream, |stream| pair.play(stream).is_err());
+            let shown = pair.play(&shortest).err().unwrap_or(mismatch);
+            // The daemon's log says nothing that helps.
+            drop(pair);
+            panic!("STORAGE_SERVER_SEED={seed}, stream {number}:\n{shortest}{shown}");
+        }
+    }
+    // A difference that nobody tries may have gone, and nobody would know.
+    if asks >= 50_000 {
+        for difference in DIFFERENCES {
+            assert!(differed.contains(difference.name), "{}", difference.name);
+        }
+    }
+}
