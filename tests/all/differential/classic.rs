@@ -273,7 +273,7 @@ fn malformed(random: &mut Random) -> Ask {
             .text(" 0\r\n"),
         16 => with_key("get ", "\r"),
         17 => with_key("get ", "\tx"),
-        18 => with_key(" get ", ""),
+        18 => with_key(" get ", "").showing(&key),
         _ => with_key(
             "delete ",
             random.pick(&[" b c d", " b c d e", " noreply x"]),

@@ -223,6 +223,7 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         ask: |_, _| {
             Ask::new("get ")
                 .key("k1")
+                .showing("k1")
                 .text("\0 x y z\r\nversionx ")
                 .text("\0\r\n")
         },
