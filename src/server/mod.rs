@@ -12,6 +12,7 @@ pub mod detach;
 mod dump;
 pub mod entrance;
 pub mod files;
+mod flow;
 pub mod handshake;
 pub mod leaving;
 pub mod listener;

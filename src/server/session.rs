@@ -8,6 +8,7 @@ use super::budget::Budget;
 use super::count::{count, count_fault, count_refusal};
 use super::dump::{self, BadClass, Dumping, Progress};
 use super::entrance::{Entrance, Heard};
+pub use super::flow::Flow;
 use super::output::Output;
 use super::report;
 use super::shared::{Peer, Shared};
@@ -61,30 +62,6 @@ struct Found {
 
 /// How many bytes of values are read at once, if it is more than one.
 const COLD_BYTES: usize = OUTPUT_BYTES_HIGH;
-
-/// What the connection does after its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// Everything that has arrived is done: read on.
-    Read,
-    /// There are too many unsent replies, or the others have waited for long enough: send, then
-    /// go on with the rest of the input.
-    Later,
-    /// Send the replies and close.
-    Close,
-    /// Read what [`Session::cold`] gives, hand it to [`Session::thaw`], then go on with the rest
-    /// of the input.
-    Cold,
-    /// Check what [`Entrance::credentials`] gives, tell [`Session::checked`], then go on with the
-    /// rest of the input.
-    Login,
-    /// As HUP; answer, then go on with the rest of the input.
-    Reopen,
-    /// Write a snapshot; answer, then go on with the rest of the input.
-    Snapshot,
-    /// As TERM; answer.
-    Terminate,
-}
 
 impl Session {
     /// A conversation that begins; with a login if it must.

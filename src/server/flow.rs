@@ -1,0 +1,25 @@
+//! What a conversation asks of its connection when its turn ends.
+
+/// What the connection does after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Everything that has arrived is done: read on.
+    Read,
+    /// There are too many unsent replies, or the others have waited for long enough: send, then
+    /// go on with the rest of the input.
+    Later,
+    /// Send the replies and close.
+    Close,
+    /// Read the values that the session says are cold, hand them to it, then go on with the rest
+    /// of the input.
+    Cold,
+    /// Check the credentials that were given, tell the session, then go on with the rest of the
+    /// input.
+    Login,
+    /// As HUP; answer, then go on with the rest of the input.
+    Reopen,
+    /// Write a snapshot; answer, then go on with the rest of the input.
+    Snapshot,
+    /// As TERM; answer.
+    Terminate,
+}
