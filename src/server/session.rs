@@ -473,7 +473,6 @@ impl Session {
             }
             Admin::NoOp => bytes.extend_from_slice(b"MN\r\n"),
             Admin::Verbosity if noreply => {}
-            // What has expired goes without being asked for.
             Admin::Verbosity | Admin::Crawler => encode::reply(&Reply::Ok, bytes),
             Admin::Quit => return Flow::Close,
             Admin::Reopen => return Flow::Reopen,
