@@ -64,10 +64,7 @@ impl<'a> Arith<'a> {
                 ..
             }) => number,
             Some(_) => return Err(Refusal::NonNumeric),
-            None => {
-                ctx.may_grow()?;
-                counting.initial
-            }
+            None => counting.initial,
         };
         let number = stepped(key, from, step, 1, &counting)?;
         let (key, expires) = (Key::Typed(key), counting.ends(ctx.now));
@@ -213,7 +210,7 @@ mod tests {
             types: &TypeTable::new([row]).unwrap(),
             value_bytes_max: 100,
             members_max: 100,
-            memory_full: false,
+            memory_room: u64::MAX,
         };
         let arith = Arith {
             key: b"9.1",

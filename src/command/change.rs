@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::View;
 use crate::clock::{Expiry, Time};
 use crate::key::{Key, TypedKey};
 use crate::types::TypeTable;
@@ -115,7 +116,33 @@ impl<'a> Change<'a> {
     }
 }
 
+/// About what an entry takes beside its value, and a member of an index, in bytes.
+const ENTRY_BYTES: u64 = 16;
+const MEMBER_BYTES: u64 = 8;
+
 impl Change<'_> {
+    /// How many bytes of memory it takes more than what it finds, about and at least. A fan-out
+    /// takes what the counters take that are missing, which is not known here.
+    pub fn growth<'s>(&self, old: &impl Fn(Key<'_>) -> Option<View<'s>>) -> u64 {
+        let old_bytes = |key| old(key).map_or(0, |old| ENTRY_BYTES + old.value.memory_bytes());
+        let entry = |key, bytes: u64| (ENTRY_BYTES + bytes).saturating_sub(old_bytes(key));
+        match self {
+            Self::Put { key, value, .. } => entry(*key, value.memory_bytes()),
+            Self::Number { key, .. } => entry(*key, 0),
+            Self::Extend { bytes, .. } => bytes.len() as u64,
+            Self::Members { create, added, .. } => {
+                let created = create.map_or(0, |_| ENTRY_BYTES);
+                created + added.len() as u64 * MEMBER_BYTES
+            }
+            Self::Batch(changes) => changes.iter().map(|change| change.growth(old)).sum(),
+            Self::Remove { .. }
+            | Self::Expire { .. }
+            | Self::FanOut { .. }
+            | Self::Flush { .. }
+            | Self::Types(_) => 0,
+        }
+    }
+
     /// What of it the journal holds: all but the changes of entries that are not durable.
     pub fn durable_part(&self, types: &TypeTable) -> Option<Cow<'_, Self>> {
         let durable = match self {

@@ -184,6 +184,16 @@ impl View<'_> {
 }
 
 impl<'s> ViewValue<'s> {
+    /// About what the value takes in memory, in bytes.
+    pub fn memory_bytes(self) -> u64 {
+        let bytes = match self {
+            Self::Number(_) => size_of::<u64>(),
+            Self::Index(index) => index.heap_bytes(),
+            Self::Data(blob) => blob.heap_bytes(),
+        };
+        bytes as u64
+    }
+
     /// A value as the rules see it.
     pub fn of(value: &'s Value) -> Self {
         match value {
@@ -214,8 +224,8 @@ pub struct Context<'t> {
     pub value_bytes_max: usize,
     /// The most members of an index.
     pub members_max: usize,
-    /// The memory limit is reached: nothing may grow.
-    pub memory_full: bool,
+    /// How many bytes entries may grow by until the memory limit is reached.
+    pub memory_room: u64,
 }
 
 impl Context<'_> {
@@ -225,12 +235,13 @@ impl Context<'_> {
         declared.unwrap_or_else(|| Counting::plain(kind))
     }
 
-    fn may_grow(&self) -> Result<(), Refusal> {
-        if self.memory_full {
-            Err(Refusal::OutOfMemory)
-        } else {
-            Ok(())
+    /// How many bytes of memory a change lacks, where `old` is what it finds.
+    pub fn lacks<'s>(&self, change: &Change<'_>, old: impl Fn(Key<'_>) -> Option<View<'s>>) -> u64 {
+        if self.memory_room == u64::MAX {
+            return 0;
         }
+        let growth = change.growth(&old);
+        growth.saturating_sub(self.memory_room)
     }
 }
 

@@ -132,7 +132,6 @@ impl<'a> Put<'a> {
             });
         }
         let value = self.value(place, body, ctx)?;
-        ctx.may_grow()?;
         let change = Change::Put {
             key,
             value,
@@ -216,7 +215,6 @@ impl<'a> Put<'a> {
         if blob.len() + bytes.len() > ctx.value_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        ctx.may_grow()?;
         let side = if self.mode == Mode::Prepend {
             Side::Front
         } else {
@@ -252,7 +250,6 @@ impl<'a> Put<'a> {
                 max: ctx.members_max,
             });
         }
-        ctx.may_grow()?;
         let (added, removed) = (Cow::Owned(added), Cow::Borrowed(&[][..]));
         Ok(Outcome::with(
             Reply::Stored,

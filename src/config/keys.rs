@@ -194,8 +194,8 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::OnHup,
         doc: &[
-            "The most memory for data, looked at ten times a second; 0 is no limit. Beyond it",
-            "nothing is stored, not even in place of something larger: delete first.",
+            "The most memory for data; 0 is no limit. What would take more is refused, unless types",
+            "or named keys with when_full = \"evict\" can make room.",
         ],
     },
     KeyRow {

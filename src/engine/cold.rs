@@ -167,7 +167,8 @@ impl Engine {
     /// file as a whole before it.
     pub fn wants_snapshot(&self) -> bool {
         let limit = self.settings.read().memory_limit;
-        self.memory_full.load(Relaxed) && self.lingering.load(Relaxed) >= limit / 8
+        let nearly_full = self.memory_room() < limit / 16;
+        nearly_full && self.lingering.load(Relaxed) >= limit / 8
     }
 
     /// Lets values leave memory that may and whose records last.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+use super::evict::Tries;
 use super::{Answer, Engine, Halt, Turn, room_bytes};
 use crate::clock::{Expiry, Time};
 use crate::command::put::Body;
@@ -28,6 +29,7 @@ impl Engine {
         prepare: impl Fn(Place<'a>) -> P,
         decide: impl Fn(Place<'a>, P, Option<View<'_>>, &Context<'_>) -> Decided<'a>,
     ) -> Result<Answer, Halt> {
+        let mut tries = Tries::default();
         loop {
             let place = turn.place(raw)?;
             let prepared = prepare(place);
@@ -45,6 +47,13 @@ impl Engine {
             let old = shard.view(hash, place.key, ctx.now);
             let away = old.and_then(|old| away(place.key, old));
             let decided = decide(place, prepared, old, &ctx);
+            let lacking = lacking(&decided, &ctx, |_| old);
+            if lacking > 0 {
+                drop(shard);
+                self.release(room);
+                tries.make_room(self, lacking)?;
+                continue;
+            }
             let added = added(&decided);
             let needed = added.is_some() || shows_value(&decided);
             if let Some((key, cas, at)) = away.filter(|_| needed) {
@@ -122,6 +131,7 @@ impl Engine {
         prepare: impl Fn(&[Place<'a>]) -> P,
         decide: impl Fn(&[Place<'a>], P, &WriteSet<'_>, &Context<'_>) -> Decided<'a>,
     ) -> Result<Answer, Refusal> {
+        let mut tries = Tries::default();
         loop {
             let places: Vec<_> = raws
                 .iter()
@@ -143,6 +153,13 @@ impl Engine {
             }
             let ctx = self.context(turn);
             let decided = decide(&places, prepared, &shards, &ctx);
+            let lacking = lacking(&decided, &ctx, |key| shards.view(key, ctx.now));
+            if lacking > 0 {
+                drop(shards);
+                self.release(room);
+                tries.make_room(self, lacking)?;
+                continue;
+            }
             let seen = shards.last_seq();
             let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
             return self.commit(decided, (room, ctx.now), &turn.types, apply, seen);
@@ -269,6 +286,16 @@ impl Engine {
 fn shows_value(decided: &Result<Outcome<'_>, Refusal>) -> bool {
     let reply = decided.as_ref().map(|outcome| &outcome.reply);
     matches!(reply, Ok(Reply::Meta(reply)) if reply.seen.value.is_some())
+}
+
+/// How many bytes of memory a decision lacks.
+fn lacking<'s>(
+    decided: &Result<Outcome<'_>, Refusal>,
+    ctx: &Context<'_>,
+    old: impl Fn(Key<'_>) -> Option<View<'s>>,
+) -> u64 {
+    let change = decided.as_ref().ok().and_then(|it| it.change.as_ref());
+    change.map_or(0, |change| ctx.lacks(change, old))
 }
 
 /// How many bytes a decision adds to a value, if that is what it does.

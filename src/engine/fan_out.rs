@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::evict::Tries;
 use super::{Answer, Engine, Turn, room_bytes};
 use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue, arith};
 use crate::key::{Key, TypedKey};
@@ -12,6 +13,9 @@ use crate::value::{Delta, Index};
 /// From how many members on all shards are locked: with 256 shards, most of them would be
 /// anyway, and looking up which costs more than locking the rest.
 const LOCK_ALL_FROM: usize = 128;
+
+/// About what a new counter takes, in bytes.
+const COUNTER_BYTES: u64 = 16;
 
 /// What an index was when it was looked up.
 enum Seen {
@@ -29,6 +33,7 @@ impl Engine {
         // The first try locks the shards of the members that it has seen; should the index have
         // changed in between, the second locks all, and so cannot fail for that reason.
         let mut lock_all = false;
+        let mut tries = Tries::default();
         loop {
             let step = step(&turn.types, index, arith)?;
             let seen = match self.look_up(index) {
@@ -58,6 +63,14 @@ impl Engine {
                 continue;
             }
             let decided = decide(index, &step, current, &shards, &ctx);
+            let counters = current.map_or(0, |index| missing(&shards, index, step.target, &ctx));
+            let lacking = (counters * COUNTER_BYTES).saturating_sub(ctx.memory_room);
+            if lacking > 0 {
+                drop(shards);
+                self.release(room);
+                tries.make_room(self, lacking)?;
+                continue;
+            }
             // The reference must go, or the index would be copied at its next edit.
             drop(seen);
             let last_seq = shards.last_seq();
@@ -130,6 +143,21 @@ fn step(types: &TypeTable, index: TypedKey, arith: &Arith<'_>) -> Result<Step, R
     })
 }
 
+/// How many counters a fan-out creates, as far as that matters: if memory has room for all, they
+/// are not looked for.
+fn missing(shards: &WriteSet<'_>, index: &Index, target: u16, ctx: &Context<'_>) -> u64 {
+    if index.len() as u64 * COUNTER_BYTES <= ctx.memory_room {
+        return 0;
+    }
+    let is_missing = |id: &&u32| {
+        let (prefix, id) = (target, **id);
+        shards
+            .view(Key::Typed(TypedKey { prefix, id }), ctx.now)
+            .is_none()
+    };
+    index.id_slices().flatten().filter(is_missing).count() as u64
+}
+
 fn decide<'a>(
     key: TypedKey,
     step: &Step,
@@ -149,9 +177,6 @@ fn decide<'a>(
             reply,
             change: None,
         });
-    }
-    if ctx.memory_full {
-        return Err(Refusal::OutOfMemory);
     }
     if step.counting.overflow == Overflow::Error {
         check_each(step, index, shards, ctx)?;

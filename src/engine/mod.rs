@@ -7,6 +7,7 @@
 
 mod cold;
 mod edit;
+mod evict;
 mod fan_out;
 mod fetch;
 mod meta;
@@ -38,7 +39,6 @@ pub struct Engine {
     settings: RwLock<Arc<Settings>>,
     /// Counts the changes of the type table and of the settings.
     epoch: AtomicU64,
-    memory_full: AtomicBool,
     /// The number of the last change that was not journalled.
     unjournalled: AtomicU64,
     hot: cold::Hot,
@@ -57,7 +57,7 @@ pub struct Settings {
     pub value_bytes_max: usize,
     /// The most members of an INDEX.
     pub members_max: usize,
-    /// From how many bytes on nothing may grow; 0 is no limit.
+    /// The most that entries may take in memory, in bytes; 0 is no limit.
     pub memory_limit: u64,
     /// How much memory values may take that were read from files. What counts is the start's.
     pub cache_bytes: u64,
@@ -217,7 +217,15 @@ impl Engine {
             types: &turn.types,
             value_bytes_max: turn.settings.value_bytes_max,
             members_max: turn.settings.members_max,
-            memory_full: self.memory_full.load(Ordering::Relaxed),
+            memory_room: self.memory_room(),
+        }
+    }
+
+    /// How many bytes are left to the memory limit.
+    fn memory_room(&self) -> u64 {
+        match self.settings.read().memory_limit {
+            0 => u64::MAX,
+            limit => limit.saturating_sub(self.store.memory_bytes()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 
@@ -205,7 +205,6 @@ impl Engine {
             hot: Hot::new(settings.cache_bytes),
             settings: RwLock::new(Arc::new(settings)),
             epoch: AtomicU64::new(0),
-            memory_full: AtomicBool::new(false),
             closing: Arc::default(),
         };
         engine.declare_types(types)?;

@@ -51,20 +51,10 @@ impl Engine {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// About how large a snapshot would be now.
-    pub(super) fn snapshot_bytes(&self) -> u64 {
-        let table = self.store.types();
-        let (mut types, named) = self.store.sizes();
-        types.retain(|(prefix, _)| table.is_durable(*prefix));
-        let named = Some(named).filter(|_| table.named().durable);
-        let all = types.into_iter().map(|(_, sizes)| sizes).chain(named);
-        all.map(|sizes| sizes.bytes as u64 + sizes.away.bytes).sum()
-    }
-
     fn try_snapshot(&self, new_generation: bool) -> Result<(), Ended> {
         let mut writer = self.journal.begin_snapshot(SnapshotPlan {
             new_generation,
-            expected_bytes: self.snapshot_bytes(),
+            expected_bytes: self.store.snapshot_bytes(),
             bytes_per_s: self.settings.read().snapshot_bytes_per_s,
             given_up: Arc::clone(&self.closing),
         })?;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Engine, Settings, room_bytes};
 use crate::clock::Time;
 use crate::command::{Change, Outcome, Refusal, Reply};
-use crate::limits::SHARDS;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::store::shard::Shard;
 use crate::types::{Kind, TypeDef, TypeTable};
@@ -104,16 +104,18 @@ impl Engine {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Drops what has expired in one part of `parts` of the store, and looks at the memory
-    /// limit.
-    pub fn tidy(&self, part: usize, parts: usize) {
-        let count = SHARDS.div_ceil(parts.max(1));
-        self.store.purge(part * count, count, self.clock.latest());
+    /// What has to be done from time to time: drops what has expired, for `most` at a time, lets
+    /// values leave memory, and keeps room on the disk for a snapshot. At rest it costs next to
+    /// nothing.
+    pub fn tidy(&self, most: Duration) {
+        let (began, now) = self.clock.tick();
+        if self.store.pending_flush().is_past(now) {
+            self.flush_due();
+        }
+        let go_on = || self.clock.tick().0.since(began) < most;
+        self.store.sweep(now, go_on);
         self.put_away();
-        self.journal.keep_free(self.snapshot_bytes());
-        let limit = self.settings.read().memory_limit;
-        let full = limit > 0 && self.store.bytes() as u64 >= limit;
-        self.memory_full.store(full, Ordering::Relaxed);
+        self.journal.keep_free(self.store.snapshot_bytes());
     }
 }
 

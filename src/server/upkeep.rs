@@ -54,8 +54,8 @@ pub enum Order {
 /// How often the thread looks after things.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// In how many periods each shard is looked through for expired entries once.
-const PURGE_PERIODS: usize = 600;
+/// In each of them expired entries are dropped for so long: a twentieth of one core at the most.
+const SWEEP: Duration = Duration::from_millis(5);
 
 /// The upkeep thread's own.
 pub struct Upkeep {
@@ -70,7 +70,6 @@ pub struct Upkeep {
     /// Each reload that waits for its snapshot has one more of these.
     reloads: Arc<()>,
     patience: Patience,
-    periods: usize,
     sampled: Tick,
 }
 
@@ -94,7 +93,6 @@ impl Upkeep {
             terminate,
             reloads: Arc::default(),
             patience: Patience::default(),
-            periods: 0,
             sampled,
         }
     }
@@ -118,8 +116,7 @@ impl Upkeep {
     }
 
     fn look_after(&mut self) {
-        self.periods = (self.periods + 1) % PURGE_PERIODS;
-        self.shared.engine().tidy(self.periods, PURGE_PERIODS);
+        self.shared.engine().tidy(SWEEP);
         if self.sampled.elapsed() >= Duration::from_secs(1) {
             self.sampled = Tick::now();
             self.shared

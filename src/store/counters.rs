@@ -4,8 +4,11 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
+use super::is_sparse;
 use super::pre_images::PreImages;
+use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
@@ -108,6 +111,8 @@ struct Extra {
 pub(super) struct Counters<N> {
     numbers: HashTable<Counter<N>>,
     extras: HashTable<Extra>,
+    /// The bucket of `extras` that a sweep is at.
+    swept: usize,
     /// How often the counters may have moved to other buckets.
     moves: u32,
     /// What a snapshot in the making still needs.
@@ -126,18 +131,14 @@ impl<N: Number> Counters<N> {
         Self {
             numbers: HashTable::new(),
             extras: HashTable::new(),
+            swept: 0,
             moves: 0,
             cut: None,
         }
     }
 
-    /// An estimate of what one counter takes, in bytes: its slot, its control byte and the
-    /// share of empty slots.
-    const COUNTER_BYTES: usize = (size_of::<Counter<N>>() + 1) * 3 / 2;
-    const EXTRA_BYTES: usize = (size_of::<Extra>() + 1) * 3 / 2;
-
     pub(super) fn bytes(&self) -> usize {
-        let own = self.numbers.len() * Self::COUNTER_BYTES + self.extras.len() * Self::EXTRA_BYTES;
+        let own = self.numbers.allocation_size() + self.extras.allocation_size();
         own + self.cut.as_ref().map_or(0, |cut| cut.bytes())
     }
 
@@ -212,6 +213,10 @@ impl<N: Number> Counters<N> {
             return;
         }
         let extra = Extra { id, flags, expires };
+        if self.extras.len() == self.extras.capacity() {
+            // They may move to other buckets.
+            self.swept = 0;
+        }
         match self
             .extras
             .entry(hash, |extra| extra.id == id, |extra| hashing.id(extra.id))
@@ -287,7 +292,9 @@ impl<N: Number> Counters<N> {
 
     pub(super) fn remove(&mut self, hashing: &Hashing, hash: u64, id: u32) -> bool {
         self.keep(hashing, hash, id);
-        self.take_out(hash, id)
+        let found = self.take_out(hash, id);
+        self.give_back(hashing);
+        found
     }
 
     fn take_out(&mut self, hash: u64, id: u32) -> bool {
@@ -298,19 +305,41 @@ impl<N: Number> Counters<N> {
             .is_ok()
     }
 
-    /// Drops what has expired.
-    pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
-        let numbers = &mut self.numbers;
-        self.extras.retain(|extra| {
-            let gone = extra.expires.is_past(now);
-            if gone
-                && let Ok(slot) =
-                    numbers.find_entry(hashing.id(extra.id), |counter| counter.id == extra.id)
-            {
-                slot.remove();
+    /// Gives memory back once most of the buckets are empty, but not while a snapshot counts on
+    /// where the counters are.
+    fn give_back(&mut self, hashing: &Hashing) {
+        if self.cut.is_none() && is_sparse(self.numbers.len(), self.numbers.capacity()) {
+            let room = self.numbers.len() * 2;
+            self.numbers
+                .shrink_to(room, |counter| hashing.id(counter.id));
+        }
+        if is_sparse(self.extras.len(), self.extras.capacity()) {
+            let room = self.extras.len() * 2;
+            self.extras.shrink_to(room, |extra| hashing.id(extra.id));
+            self.swept = 0;
+        }
+    }
+
+    /// Drops the next of what has expired.
+    pub(super) fn sweep(&mut self, hashing: &Hashing, now: Time) -> Swept {
+        let mut swept = Swept::default();
+        let all = self.extras.num_buckets();
+        let end = (self.swept + PIECE_BUCKETS).min(all);
+        for at in self.swept..end {
+            let Some(&Extra { id, expires, .. }) = self.extras.get_bucket(at) else {
+                continue;
+            };
+            if expires.is_past(now) {
+                self.take_out(hashing.id(id), id);
+                swept.dropped += 1;
+            } else {
+                swept.stays(expires);
             }
-            !gone
-        });
+        }
+        swept.more = end < all;
+        self.swept = if swept.more { end } else { 0 };
+        self.give_back(hashing);
+        swept
     }
 
     /// Every counter that is alive.
@@ -367,6 +396,7 @@ impl<N: Number> Counters<N> {
         Counters {
             numbers,
             extras,
+            swept: 0,
             moves: 0,
             cut: None,
         }

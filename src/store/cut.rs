@@ -280,7 +280,7 @@ mod tests {
             };
             self.apply(change);
             if self.below(50) == 0 {
-                self.store.purge(0, SHARDS, self.time);
+                self.store.sweep(self.time, || true);
             }
         }
 
@@ -372,8 +372,8 @@ mod tests {
             }
         });
         assert_eq!((seen, pieces), (None, 5));
-        let bytes = life.store.bytes();
+        let bytes = life.store.memory_bytes();
         life.store.drop_cut();
-        assert_eq!(life.store.bytes(), bytes);
+        assert_eq!(life.store.memory_bytes(), bytes);
     }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
+use super::is_sparse;
 use super::pre_images::PreImages;
-use super::sizes::Away;
+use super::sizes::{Away, Sizes};
+use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
@@ -136,7 +139,7 @@ fn view<I: Item>(item: &I) -> View<'_> {
 /// What the items of a table are together.
 #[derive(Default)]
 struct Totals {
-    /// What they take, in bytes.
+    /// What they take beside their slots, in bytes.
     bytes: usize,
     /// How many have an expiry.
     expiring: usize,
@@ -146,20 +149,15 @@ struct Totals {
 
 impl Totals {
     fn add<I: Item>(&mut self, item: &I) {
-        self.bytes += Self::bytes_of(item);
+        self.bytes += item.heap_bytes();
         self.expiring += usize::from(item.head().expires() != Expiry::NEVER);
         self.away += item.away();
     }
 
     fn sub<I: Item>(&mut self, item: &I) {
-        self.bytes -= Self::bytes_of(item);
+        self.bytes -= item.heap_bytes();
         self.expiring -= usize::from(item.head().expires() != Expiry::NEVER);
         self.away -= item.away();
-    }
-
-    /// The heap, and a slot with its control byte and its share of empty slots.
-    fn bytes_of<I: Item>(item: &I) -> usize {
-        (size_of::<I>() + 1) * 3 / 2 + item.heap_bytes()
     }
 }
 
@@ -167,6 +165,8 @@ impl Totals {
 pub(super) struct Items<I> {
     slots: HashTable<I>,
     totals: Totals,
+    /// The bucket that a sweep is at.
+    swept: usize,
     /// How often the items may have moved to other buckets.
     moves: u32,
     /// What a snapshot in the making still needs.
@@ -178,21 +178,19 @@ impl<I: Item> Items<I> {
         Self {
             slots: HashTable::new(),
             totals: Totals::default(),
+            swept: 0,
             moves: 0,
             cut: None,
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.totals.bytes + self.cut.as_ref().map_or(0, |cut| cut.bytes())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    pub(super) fn away(&self) -> Away {
-        self.totals.away
+    pub(super) fn sizes(&self) -> Sizes {
+        let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes());
+        Sizes {
+            entries: self.slots.len(),
+            bytes: self.totals.bytes + self.slots.allocation_size() + cut_bytes,
+            away: self.totals.away,
+        }
     }
 
     fn find(&self, hash: u64, key: Key<'_>, now: Time) -> Option<&I> {
@@ -300,29 +298,53 @@ impl<I: Item> Items<I> {
         true
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: Key<'_>) -> bool {
+    pub(super) fn remove(&mut self, hashing: &Hashing, hash: u64, key: Key<'_>) -> bool {
         self.keep(hash, key);
         let Ok(slot) = self.slots.find_entry(hash, |item| is(item, key)) else {
             return false;
         };
         let (item, _) = slot.remove();
         self.totals.sub(&item);
+        self.give_back(hashing);
         true
     }
 
-    /// Drops what has expired.
-    pub(super) fn purge(&mut self, now: Time) {
-        if self.totals.expiring == 0 {
-            return;
+    /// Gives memory back once most of the buckets are empty, but not while a snapshot counts on
+    /// where the items are.
+    fn give_back(&mut self, hashing: &Hashing) {
+        if self.cut.is_none() && is_sparse(self.slots.len(), self.slots.capacity()) {
+            let room = self.slots.len() * 2;
+            self.slots.shrink_to(room, |item| hash_of(item, hashing));
+            self.swept = 0;
         }
-        let totals = &mut self.totals;
-        self.slots.retain(|item| {
-            let gone = is_past(item, now);
-            if gone {
-                totals.sub(item);
+    }
+
+    /// Drops the next of what has expired.
+    pub(super) fn sweep(&mut self, hashing: &Hashing, now: Time) -> Swept {
+        let mut swept = Swept::default();
+        if self.totals.expiring == 0 {
+            self.swept = 0;
+            return swept;
+        }
+        let all = self.slots.num_buckets();
+        let end = (self.swept + PIECE_BUCKETS).min(all);
+        for at in self.swept..end {
+            match self.slots.get_bucket(at).map(|item| item.head().expires()) {
+                Some(expires) if expires.is_past(now) => {
+                    if let Ok(slot) = self.slots.get_bucket_entry(at) {
+                        let (item, _) = slot.remove();
+                        self.totals.sub(&item);
+                        swept.dropped += 1;
+                    }
+                }
+                Some(expires) => swept.stays(expires),
+                None => {}
             }
-            !gone
-        });
+        }
+        swept.more = end < all;
+        self.swept = if swept.more { end } else { 0 };
+        self.give_back(hashing);
+        swept
     }
 
     /// Visits the next entries of a walk that are alive; false if there are no more.
@@ -385,6 +407,7 @@ impl<I: Item> Items<I> {
         if self.slots.len() < self.slots.capacity() {
             return;
         }
+        self.swept = 0;
         self.moves = self.moves.wrapping_add(1);
         let Some(cut) = &mut self.cut else {
             return;

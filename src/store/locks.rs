@@ -250,6 +250,9 @@ impl<'s> WriteSet<'s> {
                 self.step(target, id, step, stamp)?;
             }
         }
+        for shard in &mut self.guards {
+            shard.settle(Some(target));
+        }
         Ok(())
     }
 

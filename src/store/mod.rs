@@ -5,6 +5,7 @@
 //! restart alike; applying depends on nothing but the change, its stamp and the state. Only the
 //! engine calls this.
 
+mod books;
 mod counters;
 pub mod cut;
 pub mod hashing;
@@ -13,22 +14,25 @@ pub mod locks;
 mod pre_images;
 pub mod shard;
 pub mod sizes;
+mod sweep;
 mod table;
 pub mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::clock::{Expiry, Time};
 use crate::holds::Holds;
 use crate::limits::SHARDS;
 use crate::types::TypeTable;
+use books::{Books, Totals};
 use hashing::{Hashing, shard_of};
 use locks::{ReadSet, ShardSet, WriteSet};
 use shard::Shard;
 use sizes::Sizes;
+use sweep::Pass;
 
 /// Shards are on cache lines of their own, so that two cores' locks do not share one.
 #[repr(align(128))]
@@ -42,18 +46,30 @@ pub struct Store {
     /// When a delayed `flush_all` is due, in ms since the epoch; 0 is never.
     pending_flush_ms: AtomicU64,
     holds: Holds,
+    totals: Arc<Totals>,
+    pass: Mutex<Pass>,
 }
 
 impl Default for Store {
     fn default() -> Self {
         let (hashing, types) = (Hashing::default(), Arc::new(TypeTable::default()));
-        let shard = |_: usize| Padded(RwLock::new(Shard::new(Arc::clone(&types), hashing.clone())));
+        let totals = Arc::<Totals>::default();
+        let shard = |_: usize| {
+            let books = Books::new(Arc::clone(&totals));
+            Padded(RwLock::new(Shard::new(
+                Arc::clone(&types),
+                hashing.clone(),
+                books,
+            )))
+        };
         Self {
             shards: Box::new(std::array::from_fn(shard)),
             hashing,
             types: RwLock::new(types),
             pending_flush_ms: AtomicU64::new(0),
             holds: Holds::default(),
+            totals,
+            pass: Mutex::default(),
         }
     }
 }
@@ -126,14 +142,6 @@ impl Store {
         types.iter().map(|(_, sizes)| sizes.entries).sum::<usize>() + named.entries
     }
 
-    /// What all entries take, about, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|Padded(shard)| shard.read().bytes())
-            .sum()
-    }
-
     /// The sizes of each type, and of the named keys.
     pub fn sizes(&self) -> (Vec<(u16, Sizes)>, Sizes) {
         let types = self.types();
@@ -152,12 +160,11 @@ impl Store {
         }
         (rows, named)
     }
+}
 
-    /// Drops what has expired in the shards `first..first + count`.
-    pub fn purge(&self, first: usize, count: usize, now: Time) {
-        for Padded(shard) in self.shards.iter().skip(first).take(count) {
-            let _held = self.holds.begin();
-            shard.write().purge(now);
-        }
-    }
+/// True if so few entries are left in a table that a smaller one should take its place: the work
+/// is small beside that of the removals before.
+fn is_sparse(entries: usize, capacity: usize) -> bool {
+    const SMALL: usize = 64;
+    capacity > SMALL && entries * 8 < capacity
 }

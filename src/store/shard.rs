@@ -4,11 +4,13 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::books::{Books, Taken};
 use super::counters::Step;
 use super::cut::{Piece, Progress, ShardCut, Took};
 use super::hashing::Hashing;
 use super::items::Items;
 use super::sizes::Sizes;
+use super::sweep::Swept;
 use super::table::{Table, Unfit, extend, found};
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};
@@ -30,6 +32,9 @@ pub struct Shard {
     last_seq: u64,
     /// What a snapshot in the making still needs of this shard.
     cut: Option<ShardCut>,
+    books: Books,
+    /// The table that a sweep is at, the first one being that of the named keys.
+    sweeping: usize,
 }
 
 /// A record that does not fit the state it is applied to: the journal and the state have
@@ -71,7 +76,7 @@ impl Stamp {
 }
 
 impl Shard {
-    pub(super) fn new(types: Arc<TypeTable>, hashing: Hashing) -> Self {
+    pub(super) fn new(types: Arc<TypeTable>, hashing: Hashing, books: Books) -> Self {
         let tables = types
             .rows()
             .iter()
@@ -84,7 +89,70 @@ impl Shard {
             hashing,
             last_seq: 0,
             cut: None,
+            books,
+            sweeping: 0,
         }
+    }
+
+    /// Takes down what the table of a type, or of the named keys, takes now: after each change.
+    #[inline]
+    pub(super) fn settle(&mut self, prefix: Option<u16>) {
+        match prefix {
+            None => self.settle_page(0),
+            Some(prefix) => {
+                if let Some(at) = self.types.position(prefix) {
+                    self.settle_page(at + 1);
+                }
+            }
+        }
+    }
+
+    fn settle_page(&mut self, page: usize) {
+        let (sizes, durable) = match page.checked_sub(1) {
+            None => (self.named.sizes(), self.types.named().durable),
+            Some(at) => match self.tables.get(at).zip(self.types.rows().get(at)) {
+                Some((table, row)) => (table.sizes(), row.keep.durable),
+                None => return,
+            },
+        };
+        let memory = sizes.bytes as u64;
+        let file = if durable {
+            memory + sizes.away.bytes
+        } else {
+            0
+        };
+        self.books.set(page, Taken { memory, file });
+    }
+
+    fn settle_all(&mut self) {
+        (0..=self.tables.len()).for_each(|page| self.settle_page(page));
+    }
+
+    /// Drops the next of what has expired, a bounded number; true if there is more to look at.
+    pub(super) fn sweep(&mut self, now: Time) -> bool {
+        if self.sweeping == 0 {
+            if self.books.soonest() > now {
+                self.books.tell_soonest();
+                return false;
+            }
+            self.books.forget_soonest();
+        }
+        let page = self.sweeping;
+        let swept = match page.checked_sub(1) {
+            None => self.named.sweep(&self.hashing, now),
+            Some(at) => match self.tables.get_mut(at) {
+                Some(table) => table.sweep(&self.hashing, now),
+                None => Swept::default(),
+            },
+        };
+        self.books.expect(swept.soonest);
+        self.settle_page(page);
+        self.sweeping += usize::from(!swept.more);
+        let more = self.sweeping <= self.tables.len();
+        if !more {
+            self.sweeping = 0;
+        }
+        more
     }
 
     /// The type table that the tables are laid out by.
@@ -132,23 +200,21 @@ impl Shard {
     pub fn reform(&mut self, hash: u64, key: TypedKey, cas: u64, form: Blob) -> bool {
         let table = self.table_mut(key.prefix).ok();
         let data = table.and_then(|(table, _)| table.data_mut());
-        data.is_some_and(|data| {
+        let reformed = data.is_some_and(|data| {
             data.reform((hash, Key::Typed(key), cas), |blob| {
                 let mut form = form;
                 form.become_form_of(blob);
                 *blob = form;
             })
-        })
+        });
+        self.settle(Some(key.prefix));
+        reformed
     }
 
     /// The sizes of a type, or with `None` of the named keys.
     pub fn sizes(&self, prefix: Option<u16>) -> Sizes {
         match prefix {
-            None => Sizes {
-                entries: self.named.len(),
-                bytes: self.named.bytes(),
-                away: self.named.away(),
-            },
+            None => self.named.sizes(),
             Some(prefix) => self.table(prefix).map_or(Sizes::default(), Table::sizes),
         }
     }
@@ -188,25 +254,9 @@ impl Shard {
         count
     }
 
-    /// What the shard holds in all, in bytes.
-    pub fn bytes(&self) -> usize {
-        self.tables
-            .iter()
-            .map(|table| table.sizes().bytes)
-            .sum::<usize>()
-            + self.named.bytes()
-            + match &self.cut {
-                Some(ShardCut::Flushed(old)) => old.bytes(),
-                Some(ShardCut::Live(_)) | None => 0,
-            }
-    }
-
-    /// Drops what has expired. Not a change: nobody could see it any more.
-    pub fn purge(&mut self, now: Time) {
-        for table in &mut self.tables {
-            table.purge(&self.hashing, now);
-        }
-        self.named.purge(now);
+    /// What the shard takes in memory, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.books.sum().memory
     }
 
     /// Carries out a change, or a batch, of one entry of this shard. Several shards' changes (a
@@ -249,6 +299,8 @@ impl Shard {
                 added,
                 removed,
             } => {
+                self.books
+                    .expect(create.map_or(Expiry::NEVER, |(_, expires)| expires));
                 let edit = (create, &*added, &*removed);
                 let fits = self
                     .table_mut(key.prefix)
@@ -263,6 +315,7 @@ impl Shard {
                 return Err(stamp.misfit(&"it is not of one shard"));
             }
         };
+        self.settle(prefix(key));
         fits.map_err(|unfit| stamp.misfit(&format_args!("{key} {unfit}")))
     }
 
@@ -275,10 +328,12 @@ impl Shard {
         stamp: Stamp,
     ) -> Result<(), Misfit> {
         let fits = self.put(hash, key, entry);
+        self.settle(prefix(key));
         fits.map_err(|unfit| stamp.misfit(&format_args!("{key} {unfit}")))
     }
 
     fn put(&mut self, hash: u64, key: Key<'_>, entry: Entry) -> Result<(), Unfit> {
+        self.books.expect(entry.expires);
         match (key, entry) {
             (Key::Typed(typed), entry) => {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
@@ -315,7 +370,7 @@ impl Shard {
 
     fn remove(&mut self, hash: u64, key: Key<'_>) -> Result<(), Unfit> {
         match key {
-            Key::Named(_) => found(self.named.remove(hash, key)),
+            Key::Named(_) => found(self.named.remove(&self.hashing, hash, key)),
             Key::Typed(typed) => {
                 let (table, hashing) = self.table_mut(typed.prefix)?;
                 table.remove(hashing, (hash, typed))
@@ -324,6 +379,7 @@ impl Shard {
     }
 
     fn expire(&mut self, hash: u64, key: Key<'_>, expires: Expiry) -> Result<(), Unfit> {
+        self.books.expect(expires);
         match key {
             Key::Named(_) => found(self.named.expire((hash, key), expires)),
             Key::Typed(typed) => {
@@ -376,7 +432,7 @@ impl Shard {
         }
     }
 
-    /// One step of a fan-out: the counter `target.id`.
+    /// One step of a fan-out: the counter `target.id`. [`Shard::settle`] comes after the last.
     pub(super) fn step(
         &mut self,
         hash: u64,
@@ -393,7 +449,11 @@ impl Shard {
 
     /// Drops every entry. What a snapshot in the making still needs stays aside, as it is.
     pub(super) fn clear(&mut self, seq: u64) {
-        let empty = Self::new(Arc::clone(&self.types), self.hashing.clone());
+        let empty = Self::new(
+            Arc::clone(&self.types),
+            self.hashing.clone(),
+            self.books.fresh(),
+        );
         let mut old = std::mem::replace(self, empty);
         self.last_seq = seq;
         self.cut = match old.cut.take() {
@@ -422,6 +482,9 @@ impl Shard {
             self.tables.push(table.converted(row.kind, &self.hashing));
         }
         self.last_seq = seq;
+        self.sweeping = 0;
+        self.books.clear();
+        self.settle_all();
     }
 
     /// Drops the entries that no journal holds: a restart would not find them.
@@ -434,6 +497,7 @@ impl Shard {
         if !self.types.named().durable {
             self.named = Items::new();
         }
+        self.settle_all();
     }
 
     /// From now on the shard knows what its durable tables held at `time`.
@@ -447,6 +511,7 @@ impl Shard {
             self.named.begin_cut();
         }
         self.cut = Some(ShardCut::Live(Progress { table: 0, time }));
+        self.settle_all();
     }
 
     /// Forgets the cut.
@@ -454,6 +519,7 @@ impl Shard {
         if self.cut.take().is_some() {
             self.tables.iter_mut().for_each(Table::drop_cut);
             self.named.drop_cut();
+            self.settle_all();
         }
     }
 
@@ -470,6 +536,7 @@ impl Shard {
         let prefix = row.prefix;
         let take = |id, view: View<'_>| piece.take(Some(TypedKey { prefix, id }), view);
         let more = table.take_piece(&self.hashing, time, take);
+        self.settle_page(at + 1);
         let table = if more { at } else { at + 1 };
         self.cut = Some(ShardCut::Live(Progress { table, time }));
         Took::Piece
@@ -477,7 +544,9 @@ impl Shard {
 
     fn take_named_piece(&mut self, piece: &mut Piece, (table, time): (usize, Time)) -> Took {
         let take = |_, view: View<'_>| piece.take(None, view);
-        if !self.named.take_piece(time, take) {
+        let more = self.named.take_piece(time, take);
+        self.settle_page(0);
+        if !more {
             return Took::Last;
         }
         self.cut = Some(ShardCut::Live(Progress { table, time }));
@@ -516,4 +585,12 @@ pub fn place<'a>(types: &TypeTable, key: Key<'a>) -> Option<Place<'a>> {
         Key::Typed(TypedKey { prefix, .. }) => Holds::Kind(types.get(prefix)?.kind),
     };
     Some(Place { key, holds })
+}
+
+/// The type of a typed key.
+fn prefix(key: Key<'_>) -> Option<u16> {
+    match key {
+        Key::Named(_) => None,
+        Key::Typed(key) => Some(key.prefix),
+    }
 }

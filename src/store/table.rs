@@ -7,7 +7,8 @@ use super::counters::{Counters, Number, Step};
 use super::hashing::Hashing;
 use super::items::{IndexItem, Items};
 use super::shard::Stamp;
-use super::sizes::{Away, Sizes};
+use super::sizes::Sizes;
+use super::sweep::Swept;
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};
 use crate::command::View;
@@ -66,16 +67,16 @@ impl Table {
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        let (entries, bytes, away) = match self {
-            Self::Counter(table) => (table.len(), table.bytes(), Away::default()),
-            Self::Counter64(table) => (table.len(), table.bytes(), Away::default()),
-            Self::Index(table) => (table.len(), table.bytes(), table.away()),
-            Self::Data(table) => (table.len(), table.bytes(), table.away()),
+        let (entries, bytes) = match self {
+            Self::Counter(table) => (table.len(), table.bytes()),
+            Self::Counter64(table) => (table.len(), table.bytes()),
+            Self::Index(table) => return table.sizes(),
+            Self::Data(table) => return table.sizes(),
         };
         Sizes {
             entries,
             bytes,
-            away,
+            ..Sizes::default()
         }
     }
 
@@ -152,8 +153,8 @@ impl Table {
         found(match self {
             Self::Counter(table) => table.remove(hashing, hash, key.id),
             Self::Counter64(table) => table.remove(hashing, hash, key.id),
-            Self::Index(table) => table.remove(hash, Key::Typed(key)),
-            Self::Data(table) => table.remove(hash, Key::Typed(key)),
+            Self::Index(table) => table.remove(hashing, hash, Key::Typed(key)),
+            Self::Data(table) => table.remove(hashing, hash, Key::Typed(key)),
         })
     }
 
@@ -258,16 +259,19 @@ impl Table {
         }))
     }
 
-    /// Drops what has expired.
-    pub(super) fn purge(&mut self, hashing: &Hashing, now: Time) {
+    /// Drops the next of what has expired.
+    pub(super) fn sweep(&mut self, hashing: &Hashing, now: Time) -> Swept {
         match self {
-            Self::Counter(table) => table.purge(hashing, now),
-            Self::Counter64(table) => table.purge(hashing, now),
+            Self::Counter(table) => table.sweep(hashing, now),
+            Self::Counter64(table) => table.sweep(hashing, now),
             // A fan-out after the cut of a snapshot may have read an index that it did not
             // change and that has expired since: a restart has to find it.
-            Self::Index(table) if table.has_cut() => {}
-            Self::Index(table) => table.purge(now),
-            Self::Data(table) => table.purge(now),
+            Self::Index(table) if table.has_cut() => Swept {
+                soonest: Expiry::at(now),
+                ..Swept::default()
+            },
+            Self::Index(table) => table.sweep(hashing, now),
+            Self::Data(table) => table.sweep(hashing, now),
         }
     }
 

@@ -268,14 +268,14 @@ fn write(args: &Args, survey: &Survey, salvaged: &Salvaged) -> Result<(), ToolEr
     if let (None, Some(at)) = (salvaged.flush, store.pending_flush().time()) {
         new.pending_flush(at)?;
     }
-    let total = store.bytes() as u64;
+    let total = store.memory_bytes();
     let mut progress = Progress::bytes("writing", total, args.quiet);
     let shards = store.read_set(ShardSet::ALL);
     for shard in shards.shards() {
         shard.for_each(salvaged.outcome.time, |key, view| {
             new.entry(key, &view.to_entry())
         })?;
-        progress.advance(shard.bytes() as u64);
+        progress.advance(shard.memory_bytes());
     }
     Ok(new.finish()?)
 }

@@ -28,6 +28,18 @@ pub enum Value {
     Data(Blob),
 }
 
+impl Value {
+    /// About what the value takes in memory, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Number(_) => size_of::<u64>(),
+            Self::Index(index) => index.heap_bytes(),
+            Self::Data(blob) => blob.heap_bytes(),
+        };
+        bytes as u64
+    }
+}
+
 /// All that is known of one entry. A view, not the storage: tables keep only what is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

@@ -96,7 +96,6 @@ impl Get {
 
     /// A miss is filled with an empty value, and whoever did that is to store a real one.
     fn create<'a>(&self, place: Place<'a>, ctx: &Context<'_>) -> Result<Outcome<'a>, Refusal> {
-        ctx.may_grow()?;
         let key = place.key;
         let course = Course::run(&self.turns, Expiry::NEVER, true, ctx.now);
         let value = empty_value(place);

@@ -22,7 +22,7 @@ fn context() -> Context<'static> {
         types: &TYPES,
         value_bytes_max: 100,
         members_max: 100,
-        memory_full: false,
+        memory_room: u64::MAX,
     }
 }
 

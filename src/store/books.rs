@@ -1,0 +1,160 @@
+//! What the shards hold, counted as it changes: nobody has to look at all of them to know how much
+//! there is, or that nothing has expired.
+//!
+//! Invariant: the totals are what the shards' books have told them. A shard tells of bytes once
+//! they make a difference of `GRAIN_BYTES`, so a total is off by less than that for each shard;
+//! and no entry ends before the soonest expiry, unless a sweep is on its way to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::clock::{Expiry, Time};
+
+/// With 256 shards the totals are off by less than 256 KiB.
+const GRAIN_BYTES: u64 = 1 << 10;
+
+/// What something takes, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    /// In memory.
+    pub(super) memory: u64,
+    /// In a snapshot.
+    pub(super) file: u64,
+}
+
+/// What all shards hold together.
+#[derive(Debug)]
+pub(super) struct Totals {
+    memory: AtomicU64,
+    file: AtomicU64,
+    /// When the first entry ends, in ms since the epoch.
+    soonest_ms: AtomicU64,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            memory: AtomicU64::new(0),
+            file: AtomicU64::new(0),
+            soonest_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Totals {
+    pub(super) fn taken(&self) -> Taken {
+        Taken {
+            memory: self.memory.load(Relaxed),
+            file: self.file.load(Relaxed),
+        }
+    }
+
+    /// No entry that a sweep is not on its way to ends before this.
+    pub(super) fn soonest(&self) -> Time {
+        Time(self.soonest_ms.load(Relaxed))
+    }
+
+    /// A sweep begins, which finds out anew.
+    pub(super) fn forget_soonest(&self) {
+        self.soonest_ms.store(u64::MAX, Relaxed);
+    }
+
+    fn note_soonest(&self, time: Time) {
+        self.soonest_ms.fetch_min(time.0, Relaxed);
+    }
+}
+
+/// The books of one shard: a page for each of its tables.
+#[derive(Debug)]
+pub(super) struct Books {
+    totals: Arc<Totals>,
+    pages: Vec<Taken>,
+    sum: Taken,
+    told: Taken,
+    soonest: Time,
+}
+
+impl Books {
+    pub(super) fn new(totals: Arc<Totals>) -> Self {
+        Self {
+            totals,
+            pages: Vec::new(),
+            sum: Taken::default(),
+            told: Taken::default(),
+            soonest: Time(u64::MAX),
+        }
+    }
+
+    /// Books of a shard that takes the place of this one.
+    pub(super) fn fresh(&self) -> Self {
+        Self::new(Arc::clone(&self.totals))
+    }
+
+    /// The tables are others now: the pages begin anew.
+    pub(super) fn clear(&mut self) {
+        self.pages.clear();
+        self.sum = Taken::default();
+    }
+
+    /// Takes down what the table of a page takes now.
+    #[inline]
+    pub(super) fn set(&mut self, page: usize, now: Taken) {
+        if page >= self.pages.len() {
+            self.pages.resize(page + 1, Taken::default());
+        }
+        let Some(old) = self.pages.get_mut(page) else {
+            return;
+        };
+        self.sum.memory = self.sum.memory + now.memory - old.memory;
+        self.sum.file = self.sum.file + now.file - old.file;
+        *old = now;
+        if self.sum.memory.abs_diff(self.told.memory) >= GRAIN_BYTES
+            || self.sum.file.abs_diff(self.told.file) >= GRAIN_BYTES
+        {
+            self.tell(self.sum);
+        }
+    }
+
+    /// What all of the shard's tables take.
+    pub(super) fn sum(&self) -> Taken {
+        self.sum
+    }
+
+    fn tell(&mut self, sum: Taken) {
+        let Totals { memory, file, .. } = &*self.totals;
+        memory.fetch_add(sum.memory.wrapping_sub(self.told.memory), Relaxed);
+        file.fetch_add(sum.file.wrapping_sub(self.told.file), Relaxed);
+        self.told = sum;
+    }
+
+    /// An entry ends then.
+    #[inline]
+    pub(super) fn expect(&mut self, expires: Expiry) {
+        if let Some(time) = expires.time()
+            && time < self.soonest
+        {
+            self.soonest = time;
+            self.totals.note_soonest(time);
+        }
+    }
+
+    pub(super) fn soonest(&self) -> Time {
+        self.soonest
+    }
+
+    /// A sweep begins here, which finds out anew.
+    pub(super) fn forget_soonest(&mut self) {
+        self.soonest = Time(u64::MAX);
+    }
+
+    /// Tells again when the first entry ends: the totals may have forgotten it.
+    pub(super) fn tell_soonest(&self) {
+        self.totals.note_soonest(self.soonest);
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        self.tell(Taken::default());
+    }
+}

@@ -1,0 +1,87 @@
+//! Dropping what has expired, without being asked for it: a pass over all shards, a piece of a
+//! table under each hold of a lock.
+//!
+//! Invariant: a pass begins only once an entry has expired, so a store in which nothing expires
+//! costs one load. Dropping is not a change: nobody could see the entry any more.
+
+use super::Store;
+use crate::clock::{Expiry, Time};
+use crate::limits::SHARDS;
+
+/// A pass begins at least so long after the one before.
+const BETWEEN_PASSES_MS: u64 = 1000;
+
+/// How far a pass is.
+#[derive(Debug)]
+pub(super) struct Pass {
+    began: Time,
+    /// The shard that is next; [`SHARDS`] between passes.
+    next: usize,
+}
+
+impl Default for Pass {
+    fn default() -> Self {
+        Self {
+            began: Time(0),
+            next: SHARDS,
+        }
+    }
+}
+
+/// What sweeping a piece of a table gave.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Swept {
+    /// There is more of the table.
+    pub(super) more: bool,
+    /// When the first of those ends that stay in the piece.
+    pub(super) soonest: Expiry,
+    /// How many entries were dropped.
+    pub(super) dropped: u64,
+}
+
+impl Swept {
+    /// One stays that ends then.
+    pub(super) fn stays(&mut self, expires: Expiry) {
+        let times = [self.soonest, expires].into_iter().filter_map(Expiry::time);
+        self.soonest = times.min().map_or(Expiry::NEVER, Expiry::at);
+    }
+}
+
+impl Store {
+    /// Drops what has expired at `now`, piece by piece while `go_on` says so; the next call goes
+    /// on from there.
+    pub fn sweep(&self, now: Time, mut go_on: impl FnMut() -> bool) {
+        let mut pass = self.pass.lock();
+        if pass.next >= SHARDS {
+            let too_soon = now.0 < pass.began.0.saturating_add(BETWEEN_PASSES_MS);
+            if self.totals.soonest() > now || too_soon {
+                return;
+            }
+            self.totals.forget_soonest();
+            *pass = Pass {
+                began: now,
+                next: 0,
+            };
+        }
+        while pass.next < SHARDS {
+            let more = {
+                let _held = self.holds.begin();
+                self.shard(pass.next).write().sweep(now)
+            };
+            pass.next += usize::from(!more);
+            if !go_on() {
+                return;
+            }
+        }
+    }
+
+    /// What all entries take in memory, to a few hundred KiB; costs nothing.
+    pub fn memory_bytes(&self) -> u64 {
+        self.totals.taken().memory
+    }
+
+    /// About how large a snapshot would be now; costs nothing.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.totals.taken().file
+    }
+}
