@@ -252,6 +252,9 @@ impl TypeTable {
             if row.kind == Kind::Index {
                 row.target = row.target.or(Some(COUNTER_PREFIX));
             }
+            if row.kind.is_counter() && row.keep.when_full == WhenFull::Evict {
+                return Err(TypeError::EvictedCounter(row.prefix));
+            }
             if !row.keep.durable && row.keep_in_memory.is_some() {
                 return Err(TypeError::KeepWithoutFiles(row.prefix));
             }
@@ -293,6 +296,12 @@ impl TypeTable {
             Key::Named(_) => self.named,
             Key::Typed(key) => self.get(key.prefix).map_or(Keep::ALWAYS, |row| row.keep),
         }
+    }
+
+    /// True if anything may be evicted.
+    pub fn evicts(&self) -> bool {
+        let mut keeps = self.rows.iter().map(|row| row.keep).chain([self.named]);
+        keeps.any(|keep| keep.when_full == WhenFull::Evict)
     }
 
     /// True if the entries of that type are in the journal.

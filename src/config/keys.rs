@@ -195,7 +195,7 @@ pub const KEYS: &[KeyRow] = &[
         applies: Applies::OnHup,
         doc: &[
             "The most memory for data; 0 is no limit. What would take more is refused, unless types",
-            "or named keys with when_full = \"evict\" can make room.",
+            "with when_full = \"evict\" (or named keys) can make room.",
         ],
     },
     KeyRow {

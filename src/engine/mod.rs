@@ -17,7 +17,7 @@ mod snapshot;
 mod upkeep;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
@@ -39,6 +39,8 @@ pub struct Engine {
     settings: RwLock<Arc<Settings>>,
     /// Counts the changes of the type table and of the settings.
     epoch: AtomicU64,
+    /// Counts the shards that were looked at for what may go.
+    evicting: AtomicUsize,
     /// The number of the last change that was not journalled.
     unjournalled: AtomicU64,
     hot: cold::Hot,
@@ -273,12 +275,7 @@ impl Engine {
             return Ok(Answer::read(outcome.reply, seen));
         };
         let stamp = self.append(&change, room, (types, time))?;
-        if let Err(misfit) = apply(change, stamp) {
-            // The record is in the buffer and the memory has gone another way. The record must
-            // not reach the file, or no start would get past it.
-            tracing::error!(%misfit, "a decided change does not apply: aborting");
-            std::process::abort();
-        }
+        must_apply(apply(change, stamp));
         let answer = Answer {
             stamp: stamp.seq,
             ..Answer::read(outcome.reply, seen)
@@ -292,6 +289,16 @@ impl Engine {
         } else {
             answer
         })
+    }
+
+    /// Ends the process if a change that is in the buffer did not apply.
+    fn must_apply(&self, applied: Result<(), Misfit>) {
+        if let Err(misfit) = applied {
+            // The memory has gone another way than the record, which must not reach the file, or
+            // no start would get past it.
+            tracing::error!(%misfit, "a decided change does not apply: aborting");
+            std::process::abort();
+        }
     }
 
     /// Puts what is durable of a change into the journal's buffer, and stamps it.

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use parking_lot::RwLock;
 
@@ -199,6 +199,7 @@ impl Engine {
         let engine = Self {
             store,
             journal,
+            evicting: AtomicUsize::new(0),
             unjournalled: AtomicU64::new(first_unjournalled(clock.latest())),
             clock,
             lingering: AtomicU64::new(0),

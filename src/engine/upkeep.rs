@@ -114,6 +114,7 @@ impl Engine {
         }
         let go_on = || self.clock.tick().0.since(began) < most;
         self.store.sweep(now, go_on);
+        self.keep_limit();
         self.put_away();
         self.journal.keep_free(self.store.snapshot_bytes());
     }

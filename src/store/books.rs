@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::sizes::Gone;
 use crate::clock::{Expiry, Time};
 
 /// With 256 shards the totals are off by less than 256 KiB.
@@ -64,11 +65,18 @@ impl Totals {
     }
 }
 
+/// What the books say of one table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Page {
+    taken: Taken,
+    gone: Gone,
+}
+
 /// The books of one shard: a page for each of its tables.
 #[derive(Debug)]
 pub(super) struct Books {
     totals: Arc<Totals>,
-    pages: Vec<Taken>,
+    pages: Vec<Page>,
     sum: Taken,
     told: Taken,
     soonest: Time,
@@ -85,34 +93,66 @@ impl Books {
         }
     }
 
-    /// Books of a shard that takes the place of this one.
+    /// Books of an empty shard that takes the place of this one.
     pub(super) fn fresh(&self) -> Self {
-        Self::new(Arc::clone(&self.totals))
+        let pages = self.pages.iter().map(|page| Page {
+            taken: Taken::default(),
+            gone: page.gone,
+        });
+        let mut fresh = Self::new(Arc::clone(&self.totals));
+        fresh.pages = pages.collect();
+        fresh
     }
 
-    /// The tables are others now: the pages begin anew.
-    pub(super) fn clear(&mut self) {
-        self.pages.clear();
-        self.sum = Taken::default();
+    /// The tables are others now, `moved` saying where each page's table was before.
+    pub(super) fn rearrange(&mut self, moved: &[Option<usize>]) {
+        let old = |page: &Option<usize>| page.and_then(|page| self.pages.get(page).copied());
+        self.pages = moved
+            .iter()
+            .map(|page| old(page).unwrap_or_default())
+            .collect();
+        let taken = self.pages.iter().map(|page| page.taken);
+        self.sum = taken.fold(Taken::default(), |sum, taken| Taken {
+            memory: sum.memory + taken.memory,
+            file: sum.file + taken.file,
+        });
+    }
+
+    fn page_mut(&mut self, page: usize) -> Option<&mut Page> {
+        if page >= self.pages.len() {
+            self.pages.resize(page + 1, Page::default());
+        }
+        self.pages.get_mut(page)
     }
 
     /// Takes down what the table of a page takes now.
     #[inline]
     pub(super) fn set(&mut self, page: usize, now: Taken) {
-        if page >= self.pages.len() {
-            self.pages.resize(page + 1, Taken::default());
-        }
-        let Some(old) = self.pages.get_mut(page) else {
+        let Some(page) = self.page_mut(page) else {
             return;
         };
+        let old = std::mem::replace(&mut page.taken, now);
         self.sum.memory = self.sum.memory + now.memory - old.memory;
         self.sum.file = self.sum.file + now.file - old.file;
-        *old = now;
         if self.sum.memory.abs_diff(self.told.memory) >= GRAIN_BYTES
             || self.sum.file.abs_diff(self.told.file) >= GRAIN_BYTES
         {
             self.tell(self.sum);
         }
+    }
+
+    /// Takes down what went from the table of a page.
+    pub(super) fn note_gone(&mut self, page: usize, gone: Gone) {
+        if let Some(page) = self.page_mut(page) {
+            page.gone += gone;
+        }
+    }
+
+    /// What went from the table of a page since the start.
+    pub(super) fn gone(&self, page: usize) -> Gone {
+        self.pages
+            .get(page)
+            .map_or(Gone::default(), |page| page.gone)
     }
 
     /// What all of the shard's tables take.

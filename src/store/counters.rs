@@ -331,7 +331,7 @@ impl<N: Number> Counters<N> {
             };
             if expires.is_past(now) {
                 self.take_out(hashing.id(id), id);
-                swept.dropped += 1;
+                swept.dropped(None);
             } else {
                 swept.stays(expires);
             }

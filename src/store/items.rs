@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
+use super::cache::Cache;
 use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
@@ -110,14 +111,14 @@ fn is<I: Item>(item: &I, key: Key<'_>) -> bool {
     }
 }
 
-fn hash_of<I: Item>(item: &I, hashing: &Hashing) -> u64 {
+pub(super) fn hash_of<I: Item>(item: &I, hashing: &Hashing) -> u64 {
     match item.name() {
         [] => hashing.id(item.head().id()),
         name => hashing.name(name),
     }
 }
 
-fn is_past<I: Item>(item: &I, now: Time) -> bool {
+pub(super) fn is_past<I: Item>(item: &I, now: Time) -> bool {
     item.head().expires().is_past(now)
 }
 
@@ -138,11 +139,13 @@ fn view<I: Item>(item: &I) -> View<'_> {
 
 /// What the items of a table are together.
 #[derive(Default)]
-struct Totals {
+pub(super) struct Totals {
     /// What they take beside their slots, in bytes.
     bytes: usize,
     /// How many have an expiry.
     expiring: usize,
+    /// How many are on probation.
+    pub(super) probation: usize,
     /// What is not in memory.
     away: Away,
 }
@@ -151,20 +154,24 @@ impl Totals {
     fn add<I: Item>(&mut self, item: &I) {
         self.bytes += item.heap_bytes();
         self.expiring += usize::from(item.head().expires() != Expiry::NEVER);
+        self.probation += usize::from(item.head().marks().has(Marks::PROBATION));
         self.away += item.away();
     }
 
     fn sub<I: Item>(&mut self, item: &I) {
         self.bytes -= item.heap_bytes();
         self.expiring -= usize::from(item.head().expires() != Expiry::NEVER);
+        self.probation -= usize::from(item.head().marks().has(Marks::PROBATION));
         self.away -= item.away();
     }
 }
 
 /// The entries of one type in one shard.
 pub(super) struct Items<I> {
-    slots: HashTable<I>,
-    totals: Totals,
+    pub(super) slots: HashTable<I>,
+    pub(super) totals: Totals,
+    /// Which items to evict, if that is what the operator wants.
+    pub(super) cache: Option<Box<Cache>>,
     /// The bucket that a sweep is at.
     swept: usize,
     /// How often the items may have moved to other buckets.
@@ -178,6 +185,7 @@ impl<I: Item> Items<I> {
         Self {
             slots: HashTable::new(),
             totals: Totals::default(),
+            cache: None,
             swept: 0,
             moves: 0,
             cut: None,
@@ -186,10 +194,12 @@ impl<I: Item> Items<I> {
 
     pub(super) fn sizes(&self) -> Sizes {
         let cut_bytes = self.cut.as_ref().map_or(0, |cut| cut.bytes());
+        let cache_bytes = self.cache.as_ref().map_or(0, |cache| cache.bytes());
         Sizes {
             entries: self.slots.len(),
-            bytes: self.totals.bytes + self.slots.allocation_size() + cut_bytes,
+            bytes: self.totals.bytes + self.slots.allocation_size() + cut_bytes + cache_bytes,
             away: self.totals.away,
+            ..Sizes::default()
         }
     }
 
@@ -207,11 +217,18 @@ impl<I: Item> Items<I> {
     pub(super) fn put(&mut self, hashing: &Hashing, (hash, key): (u64, Key<'_>), item: I) {
         self.keep(hash, key);
         self.keep_if_full();
-        self.totals.add(&item);
         let rehash = |item: &I| hash_of(item, hashing);
         let replaced = match self.slots.entry(hash, |item| is(item, key), rehash) {
-            Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), item)),
+            Slot::Occupied(mut slot) => {
+                item.head().follow(slot.get().head());
+                self.totals.add(&item);
+                Some(std::mem::replace(slot.get_mut(), item))
+            }
             Slot::Vacant(slot) => {
+                if let Some(cache) = &mut self.cache {
+                    item.head().mark(cache.mark_of_new(hash));
+                }
+                self.totals.add(&item);
                 let bucket = slot.insert(item).bucket_index();
                 if let Some(cut) = &mut self.cut {
                     cut.settle(bucket);
@@ -309,6 +326,19 @@ impl<I: Item> Items<I> {
         true
     }
 
+    /// The header of the item in a bucket, and what the item takes on the heap, in bytes.
+    pub(super) fn item_at(&self, bucket: usize) -> Option<(&Head, usize)> {
+        let item = self.slots.get_bucket(bucket)?;
+        Some((item.head(), item.heap_bytes()))
+    }
+
+    /// From now on the table knows which items to evict, or needs not to.
+    pub(super) fn set_evicts(&mut self, evicts: bool) {
+        if evicts != self.cache.is_some() {
+            self.cache = evicts.then(Box::default);
+        }
+    }
+
     /// Gives memory back once most of the buckets are empty, but not while a snapshot counts on
     /// where the items are.
     fn give_back(&mut self, hashing: &Hashing) {
@@ -316,6 +346,7 @@ impl<I: Item> Items<I> {
             let room = self.slots.len() * 2;
             self.slots.shrink_to(room, |item| hash_of(item, hashing));
             self.swept = 0;
+            self.moves = self.moves.wrapping_add(1);
         }
     }
 
@@ -334,7 +365,7 @@ impl<I: Item> Items<I> {
                     if let Ok(slot) = self.slots.get_bucket_entry(at) {
                         let (item, _) = slot.remove();
                         self.totals.sub(&item);
-                        swept.dropped += 1;
+                        swept.dropped(Some(item.head()));
                     }
                 }
                 Some(expires) => swept.stays(expires),

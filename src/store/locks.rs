@@ -251,6 +251,7 @@ impl<'s> WriteSet<'s> {
             }
         }
         for shard in &mut self.guards {
+            shard.expect(counting.ends(stamp.time));
             shard.settle(Some(target));
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! engine calls this.
 
 mod books;
+mod cache;
 mod counters;
 pub mod cut;
 pub mod hashing;
@@ -16,6 +17,7 @@ pub mod shard;
 pub mod sizes;
 mod sweep;
 mod table;
+pub mod upkeep;
 pub mod walk;
 
 use std::sync::Arc;
@@ -102,6 +104,11 @@ impl Store {
     /// Locks the shard of a hash for writing.
     pub fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
         self.shard(shard_of(hash)).write()
+    }
+
+    /// Locks the shard with this number for writing.
+    pub fn write_nth(&self, at: usize) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(at).write()
     }
 
     /// Locks several shards for reading.

@@ -4,13 +4,11 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::books::{Books, Taken};
+use super::books::Books;
 use super::counters::Step;
 use super::cut::{Piece, Progress, ShardCut, Took};
 use super::hashing::Hashing;
 use super::items::Items;
-use super::sizes::Sizes;
-use super::sweep::Swept;
 use super::table::{Table, Unfit, extend, found};
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};
@@ -22,19 +20,21 @@ use crate::value::{Attributes, Blob, Entry, Marks, Value, data};
 
 /// The tables of one shard.
 pub struct Shard {
-    types: Arc<TypeTable>,
+    pub(super) types: Arc<TypeTable>,
     /// One a row of `types`, in its order.
-    tables: Vec<Table>,
-    named: Items<Blob>,
-    hashing: Hashing,
+    pub(super) tables: Vec<Table>,
+    pub(super) named: Items<Blob>,
+    pub(super) hashing: Hashing,
     /// The sequence number of the last change here, so that a reply can wait until what it
     /// shows is durable.
     last_seq: u64,
     /// What a snapshot in the making still needs of this shard.
     cut: Option<ShardCut>,
-    books: Books,
+    pub(super) books: Books,
     /// The table that a sweep is at, the first one being that of the named keys.
-    sweeping: usize,
+    pub(super) sweeping: usize,
+    /// Which table is drawn next to evict from.
+    pub(super) draw: u32,
 }
 
 /// A record that does not fit the state it is applied to: the journal and the state have
@@ -82,7 +82,7 @@ impl Shard {
             .iter()
             .map(|row| Table::new(row.kind))
             .collect();
-        Self {
+        let mut shard = Self {
             types,
             tables,
             named: Items::new(),
@@ -91,68 +91,10 @@ impl Shard {
             cut: None,
             books,
             sweeping: 0,
-        }
-    }
-
-    /// Takes down what the table of a type, or of the named keys, takes now: after each change.
-    #[inline]
-    pub(super) fn settle(&mut self, prefix: Option<u16>) {
-        match prefix {
-            None => self.settle_page(0),
-            Some(prefix) => {
-                if let Some(at) = self.types.position(prefix) {
-                    self.settle_page(at + 1);
-                }
-            }
-        }
-    }
-
-    fn settle_page(&mut self, page: usize) {
-        let (sizes, durable) = match page.checked_sub(1) {
-            None => (self.named.sizes(), self.types.named().durable),
-            Some(at) => match self.tables.get(at).zip(self.types.rows().get(at)) {
-                Some((table, row)) => (table.sizes(), row.keep.durable),
-                None => return,
-            },
+            draw: 0,
         };
-        let memory = sizes.bytes as u64;
-        let file = if durable {
-            memory + sizes.away.bytes
-        } else {
-            0
-        };
-        self.books.set(page, Taken { memory, file });
-    }
-
-    fn settle_all(&mut self) {
-        (0..=self.tables.len()).for_each(|page| self.settle_page(page));
-    }
-
-    /// Drops the next of what has expired, a bounded number; true if there is more to look at.
-    pub(super) fn sweep(&mut self, now: Time) -> bool {
-        if self.sweeping == 0 {
-            if self.books.soonest() > now {
-                self.books.tell_soonest();
-                return false;
-            }
-            self.books.forget_soonest();
-        }
-        let page = self.sweeping;
-        let swept = match page.checked_sub(1) {
-            None => self.named.sweep(&self.hashing, now),
-            Some(at) => match self.tables.get_mut(at) {
-                Some(table) => table.sweep(&self.hashing, now),
-                None => Swept::default(),
-            },
-        };
-        self.books.expect(swept.soonest);
-        self.settle_page(page);
-        self.sweeping += usize::from(!swept.more);
-        let more = self.sweeping <= self.tables.len();
-        if !more {
-            self.sweeping = 0;
-        }
-        more
+        shard.set_evicts();
+        shard
     }
 
     /// The type table that the tables are laid out by.
@@ -211,14 +153,6 @@ impl Shard {
         reformed
     }
 
-    /// The sizes of a type, or with `None` of the named keys.
-    pub fn sizes(&self, prefix: Option<u16>) -> Sizes {
-        match prefix {
-            None => self.named.sizes(),
-            Some(prefix) => self.table(prefix).map_or(Sizes::default(), Table::sizes),
-        }
-    }
-
     /// Visits the next entries of a walk over a type, or with `None` over the named keys; false
     /// if there are no more.
     pub(super) fn walk(
@@ -252,11 +186,6 @@ impl Shard {
         };
         let Ok(()) = table.for_each(&self.hashing, now, &mut visit);
         count
-    }
-
-    /// What the shard takes in memory, in bytes.
-    pub fn memory_bytes(&self) -> u64 {
-        self.books.sum().memory
     }
 
     /// Carries out a change, or a batch, of one entry of this shard. Several shards' changes (a
@@ -470,20 +399,22 @@ impl Shard {
     pub(super) fn relay(&mut self, types: Arc<TypeTable>, seq: u64) {
         self.drop_cut();
         let old_types = std::mem::replace(&mut self.types, types);
+        let mut moved = vec![Some(0)];
         let mut old: Vec<Option<Table>> = std::mem::take(&mut self.tables)
             .into_iter()
             .map(Some)
             .collect();
         for row in self.types.rows() {
-            let kept = old_types
-                .position(row.prefix)
-                .and_then(|at| old.get_mut(at)?.take());
+            let at = old_types.position(row.prefix);
+            moved.push(at.map(|at| at + 1));
+            let kept = at.and_then(|at| old.get_mut(at)?.take());
             let table = kept.unwrap_or_else(|| Table::new(row.kind));
             self.tables.push(table.converted(row.kind, &self.hashing));
         }
         self.last_seq = seq;
         self.sweeping = 0;
-        self.books.clear();
+        self.set_evicts();
+        self.books.rearrange(&moved);
         self.settle_all();
     }
 
@@ -497,6 +428,7 @@ impl Shard {
         if !self.types.named().durable {
             self.named = Items::new();
         }
+        self.set_evicts();
         self.settle_all();
     }
 

@@ -5,8 +5,10 @@
 //! costs one load. Dropping is not a change: nobody could see the entry any more.
 
 use super::Store;
+use super::sizes::Gone;
 use crate::clock::{Expiry, Time};
 use crate::limits::SHARDS;
+use crate::value::{Head, Marks};
 
 /// A pass begins at least so long after the one before.
 const BETWEEN_PASSES_MS: u64 = 1000;
@@ -35,11 +37,18 @@ pub(super) struct Swept {
     pub(super) more: bool,
     /// When the first of those ends that stay in the piece.
     pub(super) soonest: Expiry,
-    /// How many entries were dropped.
-    pub(super) dropped: u64,
+    /// What was dropped.
+    pub(super) gone: Gone,
 }
 
 impl Swept {
+    /// One has been dropped.
+    pub(super) fn dropped(&mut self, head: Option<&Head>) {
+        let unfetched = head.is_some_and(|head| !head.marks().has(Marks::FETCHED));
+        self.gone.reclaimed += 1;
+        self.gone.expired_unfetched += u64::from(unfetched);
+    }
+
     /// One stays that ends then.
     pub(super) fn stays(&mut self, expires: Expiry) {
         let times = [self.soonest, expires].into_iter().filter_map(Expiry::time);

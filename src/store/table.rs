@@ -15,7 +15,7 @@ use crate::command::View;
 use crate::command::change::Side;
 use crate::key::{Key, TypedKey};
 use crate::types::Kind;
-use crate::value::{Attributes, Blob, Entry, Index, Marks, Member, Value};
+use crate::value::{Attributes, Blob, Entry, Head, Index, Marks, Member, Value};
 
 /// The entries of one type in one shard.
 pub(super) enum Table {
@@ -272,6 +272,47 @@ impl Table {
             },
             Self::Index(table) => table.sweep(hashing, now),
             Self::Data(table) => table.sweep(hashing, now),
+        }
+    }
+
+    /// From now on the table knows which items to evict, or needs not to.
+    pub(super) fn set_evicts(&mut self, evicts: bool) {
+        match self {
+            Self::Counter(_) | Self::Counter64(_) => {}
+            Self::Index(table) => table.set_evicts(evicts),
+            Self::Data(table) => table.set_evicts(evicts),
+        }
+    }
+
+    /// True if its items may be evicted.
+    pub(super) fn evicts(&self) -> bool {
+        match self {
+            Self::Counter(_) | Self::Counter64(_) => false,
+            Self::Index(table) => table.cache.is_some(),
+            Self::Data(table) => table.cache.is_some(),
+        }
+    }
+
+    /// The bucket of the item that goes next when memory is full.
+    pub(super) fn victim(
+        &mut self,
+        hashing: &Hashing,
+        now: Time,
+        steps: &mut usize,
+    ) -> Option<usize> {
+        match self {
+            Self::Counter(_) | Self::Counter64(_) => None,
+            Self::Index(table) => table.victim(hashing, now, steps),
+            Self::Data(table) => table.victim(hashing, now, steps),
+        }
+    }
+
+    /// The header of the item in a bucket, and what the item takes.
+    pub(super) fn item_at(&self, bucket: usize) -> Option<(&Head, usize)> {
+        match self {
+            Self::Counter(_) | Self::Counter64(_) => None,
+            Self::Index(table) => table.item_at(bucket),
+            Self::Data(table) => table.item_at(bucket),
         }
     }
 

@@ -21,6 +21,12 @@ pub enum TypeError {
              keep_in_memory"
     )]
     KeepWithoutFiles(u16),
+    /// A counter type that is to be evicted from.
+    #[error(
+        "type {0} holds counters, which remember nothing of their use and cannot be evicted: \
+             remove when_full, or give the counters a ttl"
+    )]
+    EvictedCounter(u16),
     /// A volatile INDEX whose fan-out would step durable counters.
     #[error(
         "type {prefix} is not durable, but its target {target} is: a fan-out that is not \
@@ -101,6 +107,7 @@ impl TypeError {
             | Self::MinAboveMax { prefix, .. }
             | Self::InitialOutside { prefix, .. }
             | Self::KeepWithoutFiles(prefix)
+            | Self::EvictedCounter(prefix)
             | Self::TargetDurable { prefix, .. }
             | Self::TargetNotCounter { prefix, .. } => *prefix,
         }

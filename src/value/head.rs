@@ -83,6 +83,9 @@ impl Marks {
         Self(self.0 & !fewer.0)
     }
 
+    /// The item came not long ago and nobody has shown that it is wanted.
+    pub const PROBATION: Self = Self(1 << 6);
+
     /// These marks and those.
     #[must_use]
     pub const fn and(self, more: Self) -> Self {
@@ -232,6 +235,37 @@ impl Head {
         *others = *others & !Marks::kept(Marks(u8::MAX)).0 | marks.kept().0;
     }
 
+    /// How often the item was used lately, up to 3.
+    pub fn uses(&self) -> u8 {
+        self.marks.load(Relaxed) / Marks::USED.0 % 4
+    }
+
+    /// Notes a use.
+    pub fn note_use(&self) {
+        self.set_uses(|uses| (uses < 3).then(|| uses + 1));
+    }
+
+    /// Forgets one use.
+    pub fn forget_use(&self) {
+        self.set_uses(|uses| uses.checked_sub(1));
+    }
+
+    fn set_uses(&self, step: impl Fn(u8) -> Option<u8>) {
+        // Nothing is written once there is no step to take.
+        let _ = self.marks.fetch_update(Relaxed, Relaxed, |marks| {
+            let uses = marks / Marks::USED.0 % 4;
+            let next = step(uses)?;
+            Some(marks - uses * Marks::USED.0 + next * Marks::USED.0)
+        });
+    }
+
+    /// Takes over what another item of the same key says of its use, and notes one more.
+    pub fn follow(&self, old: &Self) {
+        let kept = Marks::PROBATION.0 | Marks::USED.0 | Marks::USED_OFTEN.0;
+        self.mark(Marks(old.marks().0 & kept));
+        self.note_use();
+    }
+
     /// When the item was last accessed, in seconds since the epoch; 0 if that was not noted.
     pub fn accessed_s(&self) -> u32 {
         self.accessed_s.load(Relaxed)
@@ -311,6 +345,24 @@ mod tests {
             assert_eq!(Marks::from_bits(bits).map(Marks::bits), Some(bits));
         }
         assert_eq!(Marks::from_bits(8), None);
+    }
+
+    #[test]
+    fn uses_are_counted_up_to_three_and_down_to_none() {
+        let head = Head::new(3, Marks::AWAY);
+        head.mark(Marks::PROBATION);
+        for uses in [1, 2, 3, 3] {
+            head.note_use();
+            assert_eq!(head.uses(), uses);
+        }
+        let next = Head::of(1);
+        next.follow(&head);
+        assert_eq!((next.uses(), next.marks().has(Marks::PROBATION)), (3, true));
+        for uses in [2, 1, 0, 0] {
+            head.forget_use();
+            assert_eq!(head.uses(), uses);
+        }
+        assert_eq!(head.marks(), Marks::PROBATION.and(Marks::AWAY));
     }
 
     #[test]

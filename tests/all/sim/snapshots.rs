@@ -31,7 +31,7 @@ impl Meanwhile {
         self.worker.end_turn();
         match random.below(12) {
             // What has expired goes, also what the snapshot has not read yet.
-            0 => self.worker.engine.tidy(Duration::MAX),
+            0 => self.worker.engine.tidy(std::time::Duration::MAX),
             // Other types: the snapshot has to begin again.
             1 if random.one_in(8) => {
                 let other = TypeDef::new(60 + random.below(5) as u16, Kind::Data);

@@ -1,0 +1,185 @@
+//! Expiry: never early, exact, and memory comes back without being asked for.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use storage_server::clock::{SimClock, Time};
+use storage_server::journal::sim::SimDisk;
+use storage_server::store::locks::ShardSet;
+
+use crate::support::Config;
+use crate::support::memory::{MemoryServer, MemoryWire};
+
+const START: Time = Time(1_700_000_000_000);
+
+fn ask(wire: &mut MemoryWire, request: &str) -> String {
+    String::from_utf8(wire.ask(request.as_bytes())).unwrap()
+}
+
+fn start() -> (MemoryServer, SimClock) {
+    let clock = SimClock::new(START);
+    let config = Config::standard().text();
+    (
+        MemoryServer::start_at(&config, SimDisk::new(), &clock),
+        clock,
+    )
+}
+
+const KEYS: [&str; 5] = ["1.1", "2.1", "3.1", "6.1", "name"];
+
+#[test]
+fn every_kind_lives_to_the_millisecond_and_not_one_longer() {
+    let (server, clock) = start();
+    let mut wire = server.connect();
+    let alive = |wire: &mut MemoryWire| {
+        let found = ask(wire, &format!("get {}\r\n", KEYS.join(" ")));
+        found.matches("VALUE").count()
+    };
+    let in_a_minute = (START.0 / 1000 + 60).to_string();
+    for (command, seconds) in [
+        ("set KEY 0 1 1\r\n7\r\n", 1),
+        ("set KEY 0 2592000 1\r\n7\r\n", 2_592_000),
+        ("set KEY 3 0 1\r\n7\r\ntouch KEY 9\r\n", 9),
+        ("set KEY 0 5 1\r\n7\r\ngat 8 KEY\r\n", 8),
+    ] {
+        for key in KEYS {
+            ask(&mut wire, &command.replace("KEY", key));
+        }
+        clock.pass_us(seconds * 1_000_000 - 1000);
+        assert_eq!(alive(&mut wire), KEYS.len(), "{command:?}");
+        server.engine().tidy(Duration::MAX);
+        assert_eq!(alive(&mut wire), KEYS.len(), "{command:?}");
+        clock.pass_us(1000);
+        assert_eq!(alive(&mut wire), 0, "{command:?}");
+    }
+    // A moment of the wall clock, on a server that has begun before it.
+    let (server, clock) = start();
+    let mut wire = server.connect();
+    for key in KEYS {
+        ask(&mut wire, &format!("set {key} 0 {in_a_minute} 1\r\n7\r\n"));
+    }
+    clock.pass_us(59_999_000);
+    assert_eq!(alive(&mut wire), KEYS.len());
+    clock.pass_us(1000);
+    assert_eq!(alive(&mut wire), 0);
+}
+
+/// Entries of every kind, of which every second ends after `seconds`.
+fn fill(wire: &mut MemoryWire, ids: u32, seconds: u32) {
+    for id in 0..ids {
+        let exptime = if id % 2 == 0 { seconds } else { 0 };
+        let mset = format!(
+            "mset 1.{id} 0 {exptime} 1 2.{id} 0 {exptime} 1 3.{id} 0 {exptime} 100 \
+             n{id} 0 {exptime} 1\r\n7\r\n7\r\n{}\r\n7\r\n",
+            "x".repeat(100)
+        );
+        assert_eq!(ask(wire, &mset), "STORED\r\n");
+    }
+}
+
+#[test]
+fn what_has_expired_gives_its_memory_back_without_being_asked_for() {
+    let (server, clock) = start();
+    let mut wire = server.connect();
+    let store = server.engine().store();
+    let empty = store.memory_bytes();
+    fill(&mut wire, 5000, 10);
+    let full = store.memory_bytes();
+    clock.pass_us(9_999_000);
+    server.engine().tidy(Duration::MAX);
+    assert_eq!((store.entries(), store.memory_bytes()), (20_000, full));
+    clock.pass_us(1000);
+    server.engine().tidy(Duration::MAX);
+    assert_eq!(store.entries(), 10_000);
+    // Tables stay as large as they were for a while: half of their buckets are in use.
+    let values_only = store.memory_bytes();
+    assert!(values_only < full * 9 / 10, "{values_only} of {full}");
+    let (types, named) = store.sizes();
+    let dropped: u64 = types.iter().map(|(_, sizes)| sizes.gone.reclaimed).sum();
+    assert_eq!((dropped, named.gone.reclaimed), (7500, 2500));
+    // A second pass, for what is stored after the first.
+    assert_eq!(ask(&mut wire, "set 3.0 0 1 1\r\n7\r\n"), "STORED\r\n");
+    clock.pass_us(1_000_000);
+    server.engine().tidy(Duration::MAX);
+    assert_eq!(store.entries(), 10_000);
+    for id in (1..5000).step_by(2) {
+        ask(
+            &mut wire,
+            &format!("delete 1.{id}\r\ndelete 2.{id}\r\ndelete 3.{id}\r\ndelete n{id}\r\n"),
+        );
+    }
+    assert_eq!(store.entries(), 0);
+    assert!(store.memory_bytes() < empty + full / 4, "tables shrink");
+}
+
+#[test]
+fn a_lock_is_held_for_a_bounded_piece_only() {
+    let (server, clock) = start();
+    let mut wire = server.connect();
+    let store = server.engine().store();
+    // All in one shard, so that its table has many pieces.
+    let shard = |id: &u32| storage_server::store::hashing::shard_of(store.hashing().id(*id)) == 0;
+    let ids: Vec<_> = (0..8_000_000).filter(shard).collect();
+    for few in ids.chunks(500) {
+        let heads: Vec<_> = few.iter().map(|id| format!("2.{id} 0 5 1")).collect();
+        let mset = format!("mset {}\r\n{}", heads.join(" "), "1\r\n".repeat(few.len()));
+        assert_eq!(ask(&mut wire, &mset), "STORED\r\n");
+    }
+    clock.pass_us(5_000_000);
+    let now = Time(START.0 + 5000);
+    let (mut before, mut steps) = (store.entries(), 0);
+    while store.entries() > 0 {
+        store.sweep(now, || false);
+        let after = store.entries();
+        assert!(before - after <= 4096, "{} at once", before - after);
+        (before, steps) = (after, steps + 1);
+    }
+    assert!(steps >= ids.len() / 4096, "{steps}");
+}
+
+#[test]
+fn looking_for_what_has_expired_takes_no_lock_when_nothing_has() {
+    let (server, clock) = start();
+    fill(&mut server.connect(), 100, 1000);
+    clock.pass_us(999_000_000);
+    let shards = server.engine().store().write_set(ShardSet::ALL);
+    let (done, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let engine = server.engine();
+        scope.spawn(move || {
+            engine.tidy(Duration::MAX);
+            done.send(()).unwrap();
+        });
+        let looked = told.recv_timeout(Duration::from_secs(20));
+        drop(shards);
+        assert_eq!(looked, Ok(()), "it waited for a lock");
+    });
+}
+
+#[test]
+fn a_restart_changes_no_expiry_even_if_the_clock_goes_back() {
+    let (server, clock) = start();
+    let mut wire = server.connect();
+    fill(&mut wire, 100, 10);
+    clock.pass_us(6_000_000);
+    assert_eq!(ask(&mut wire, "set 2.999 0 0 1\r\n1\r\n"), "STORED\r\n");
+    let disk = server.disk.kill();
+    let config = Config::standard().text();
+    for years in [0, 1, 20] {
+        // By the newest record 4 seconds are left, whatever the clock says.
+        let clock = SimClock::new(Time(START.0 + 6000 - years * 31_536_000_000));
+        let again = MemoryServer::start_at(&config, disk.kill(), &clock);
+        let mut wire = again.connect();
+        clock.pass_us(3_999_000);
+        assert_eq!(
+            ask(&mut wire, "get 1.0 2.0 3.0 n0\r\n")
+                .matches("VALUE")
+                .count(),
+            4
+        );
+        clock.pass_us(1000);
+        assert_eq!(ask(&mut wire, "get 1.0 2.0 3.0 n0\r\n"), "END\r\n");
+        again.engine().tidy(Duration::MAX);
+        assert_eq!(again.engine().store().entries(), 201);
+    }
+}
