@@ -194,8 +194,8 @@ pub const KEYS: &[KeyRow] = &[
         },
         applies: Applies::OnHup,
         doc: &[
-            "The most memory for data; 0 is no limit. What would take more is refused, unless types",
-            "with when_full = \"evict\" (or named keys) can make room.",
+            "The most memory for data; 0 is no limit. What would take more is refused, unless",
+            "types with when_full = \"evict\" (or named keys) can make room.",
         ],
     },
     KeyRow {

@@ -105,6 +105,7 @@ impl Engine {
     pub(super) fn note_use(&self, view: View<'_>) {
         if let Some(head) = view.head {
             head.mark(Marks::FETCHED);
+            head.note_use();
             head.note_access(self.clock.latest());
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Engine, room_bytes};
+use super::{Engine, must_apply, room_bytes};
 use crate::command::{Change, Refusal};
 use crate::limits::{KEY_BYTES_MAX, SHARDS};
 use crate::store::upkeep::VICTIMS_MAX;
@@ -92,8 +92,9 @@ impl Engine {
         let stamp = self.append(&Change::Batch(removals.clone()), room, (&types, now))?;
         for removal in removals {
             let hash = removal.key().map(|key| self.store.hashing().key(key));
-            self.must_apply(shard.apply(hash.unwrap_or_default(), removal, stamp));
+            must_apply(shard.apply(hash.unwrap_or_default(), removal, stamp));
         }
+        shard.tell();
         Ok(())
     }
 

@@ -276,6 +276,7 @@ impl Engine {
         };
         let stamp = self.append(&change, room, (types, time))?;
         must_apply(apply(change, stamp));
+        must_apply(apply(change, stamp));
         let answer = Answer {
             stamp: stamp.seq,
             ..Answer::read(outcome.reply, seen)
@@ -289,16 +290,6 @@ impl Engine {
         } else {
             answer
         })
-    }
-
-    /// Ends the process if a change that is in the buffer did not apply.
-    fn must_apply(&self, applied: Result<(), Misfit>) {
-        if let Err(misfit) = applied {
-            // The memory has gone another way than the record, which must not reach the file, or
-            // no start would get past it.
-            tracing::error!(%misfit, "a decided change does not apply: aborting");
-            std::process::abort();
-        }
     }
 
     /// Puts what is durable of a change into the journal's buffer, and stamps it.
@@ -317,5 +308,15 @@ impl Engine {
             }
         };
         Ok(Stamp { seq, time })
+    }
+}
+
+/// Ends the process if a change that is in the buffer did not apply.
+fn must_apply(applied: Result<(), Misfit>) {
+    if let Err(misfit) = applied {
+        // The memory has gone another way than the record, which must not reach the file, or
+        // no start would get past it.
+        tracing::error!(%misfit, "a decided change does not apply: aborting");
+        std::process::abort();
     }
 }

@@ -160,6 +160,11 @@ impl Books {
         self.sum
     }
 
+    /// Tells the totals what the shard takes, however little has changed.
+    pub(super) fn tell_all(&mut self) {
+        self.tell(self.sum);
+    }
+
     fn tell(&mut self, sum: Taken) {
         let Totals { memory, file, .. } = &*self.totals;
         memory.fetch_add(sum.memory.wrapping_sub(self.told.memory), Relaxed);

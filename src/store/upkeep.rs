@@ -48,6 +48,11 @@ fn page_of(at: Option<usize>) -> usize {
 }
 
 impl Shard {
+    /// Tells the store's totals what the shard takes, to the byte.
+    pub fn tell(&mut self) {
+        self.books.tell_all();
+    }
+
     /// An entry ends then, for a sweep to know.
     pub(super) fn expect(&mut self, expires: Expiry) {
         self.books.expect(expires);
@@ -205,7 +210,7 @@ impl Shard {
         let all: u64 = pages.clone().map(|page| entries(&page)).sum();
         // Multiples of the golden ratio are spread evenly.
         self.draw = self.draw.wrapping_add(0x9e37_79b9);
-        let mut drawn = u64::from(self.draw) * all >> 32;
+        let mut drawn = (u64::from(self.draw) * all) >> 32;
         for page in pages {
             match drawn.checked_sub(entries(&page)) {
                 Some(rest) => drawn = rest,

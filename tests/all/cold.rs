@@ -391,7 +391,7 @@ fn a_data_set_eight_times_the_memory_limit_is_served() {
     }
     assert_eq!(figure(&mut client, "bytes_away"), 8 * LIMIT);
     assert!(figure(&mut client, "cache_bytes") <= 2 << 20);
-    // The limit is looked at ten times a second, and a snapshot needs memory, too.
+    // A snapshot needs memory, too, and so does what is on its way to a client.
     println!("at most {} MiB were resident", most >> 20);
     assert!(most < 6 * LIMIT, "{most} bytes were resident");
 }

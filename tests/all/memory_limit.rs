@@ -94,8 +94,8 @@ fn without_eviction_what_finds_no_room_is_refused_and_changes_nothing() {
 
 fn gone(server: &MemoryServer, prefix: u16) -> Gone {
     let (types, named) = server.engine().store().sizes();
-    let typed = types.iter().find(|(number, _)| *number == prefix);
-    typed.map_or(named.gone, |(_, sizes)| sizes.gone)
+    let of_type = types.iter().find(|(number, _)| *number == prefix);
+    of_type.map_or(named.gone, |(_, sizes)| sizes.gone)
 }
 
 #[test]
