@@ -149,13 +149,13 @@ fn missing(shards: &WriteSet<'_>, index: &Index, target: u16, ctx: &Context<'_>)
     if index.len() as u64 * COUNTER_BYTES <= ctx.memory_room {
         return 0;
     }
-    let is_missing = |id: &&u32| {
-        let (prefix, id) = (target, **id);
+    let is_missing = |id: &u32| {
+        let (prefix, id) = (target, *id);
         shards
             .view(Key::Typed(TypedKey { prefix, id }), ctx.now)
             .is_none()
     };
-    index.id_slices().flatten().filter(is_missing).count() as u64
+    index.ids().filter(is_missing).count() as u64
 }
 
 fn decide<'a>(
