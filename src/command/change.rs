@@ -137,6 +137,8 @@ impl Change<'_> {
             Self::Batch(changes) => changes.iter().map(|change| change.growth(old)).sum(),
             Self::Remove { .. }
             | Self::Expire { .. }
+            | Self::Mark { .. }
+            | Self::Unique { .. }
             | Self::FanOut { .. }
             | Self::Flush { .. }
             | Self::Types(_) => 0,

@@ -276,7 +276,6 @@ impl Engine {
         };
         let stamp = self.append(&change, room, (types, time))?;
         must_apply(apply(change, stamp));
-        must_apply(apply(change, stamp));
         let answer = Answer {
             stamp: stamp.seq,
             ..Answer::read(outcome.reply, seen)
