@@ -214,7 +214,6 @@ impl<N: Number> Counters<N> {
         }
         let extra = Extra { id, flags, expires };
         if self.extras.len() == self.extras.capacity() {
-            // They may move to other buckets.
             self.swept = 0;
         }
         match self
@@ -305,8 +304,7 @@ impl<N: Number> Counters<N> {
             .is_ok()
     }
 
-    /// Gives memory back once most of the buckets are empty, but not while a snapshot counts on
-    /// where the counters are.
+    /// Gives memory back once most buckets are empty and no snapshot counts on them.
     fn give_back(&mut self, hashing: &Hashing) {
         if self.cut.is_none() && is_sparse(self.numbers.len(), self.numbers.capacity()) {
             let room = self.numbers.len() * 2;

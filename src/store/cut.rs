@@ -16,6 +16,7 @@
 use super::Store;
 use super::locks::WriteSet;
 use super::shard::Shard;
+use super::table::Table;
 use crate::clock::Time;
 use crate::command::View;
 use crate::key::{Key, TypedKey};
@@ -128,6 +129,62 @@ impl Store {
         for at in 0..SHARDS {
             self.shard(at).write().drop_cut();
         }
+    }
+}
+
+/// The part of one shard in it.
+impl Shard {
+    /// From now on the shard knows what its durable tables held at `time`.
+    pub(super) fn begin_cut(&mut self, time: Time) {
+        for (row, table) in self.types.rows().iter().zip(&mut self.tables) {
+            if row.keep.durable {
+                table.begin_cut();
+            }
+        }
+        if self.types.named().durable {
+            self.named.begin_cut();
+        }
+        self.cut = Some(ShardCut::Live(Progress { table: 0, time }));
+        self.settle_all();
+    }
+
+    /// Forgets the cut.
+    pub(super) fn drop_cut(&mut self) {
+        if self.cut.take().is_some() {
+            self.tables.iter_mut().for_each(Table::drop_cut);
+            self.named.drop_cut();
+            self.settle_all();
+        }
+    }
+
+    /// Takes the next entries of the cut, a bounded number of them.
+    pub(super) fn take_piece(&mut self, piece: &mut Piece) -> Took {
+        let Progress { table: at, time } = match self.cut.take() {
+            None => return Took::Void,
+            Some(ShardCut::Flushed(old)) => return Took::Flushed(old),
+            Some(ShardCut::Live(progress)) => progress,
+        };
+        let Some((row, table)) = self.types.rows().get(at).zip(self.tables.get_mut(at)) else {
+            return self.take_named_piece(piece, (at, time));
+        };
+        let prefix = row.prefix;
+        let take = |id, view: View<'_>| piece.take(Some(TypedKey { prefix, id }), view);
+        let more = table.take_piece(&self.hashing, time, take);
+        self.settle_page(at + 1);
+        let table = if more { at } else { at + 1 };
+        self.cut = Some(ShardCut::Live(Progress { table, time }));
+        Took::Piece
+    }
+
+    fn take_named_piece(&mut self, piece: &mut Piece, (table, time): (usize, Time)) -> Took {
+        let take = |_, view: View<'_>| piece.take(None, view);
+        let more = self.named.take_piece(time, take);
+        self.settle_page(0);
+        if !more {
+            return Took::Last;
+        }
+        self.cut = Some(ShardCut::Live(Progress { table, time }));
+        Took::Piece
     }
 }
 
