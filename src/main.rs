@@ -1,5 +1,18 @@
 //! The daemon: arguments, configuration, the terminal, the log; then the server, and how it ended
 //! as an exit code.
+//!
+//! The allocator is that of the C library, by measurement. Growth of the resident set in bytes
+//! for each of a million, one connection, after some seconds of idleness; the CPU time of a `set`
+//! differed by less than the machine's noise:
+//!
+//! | | glibc 2.36 | mimalloc 3 | mimalloc 3, purging at once | jemalloc 5.3 |
+//! |---|---|---|---|---|
+//! | counters | 21.1 | 30.9 | 23.2 | 23.5 |
+//! | the empty daemon, MiB | 6.5 | 16 | 16 | 7.8 |
+//!
+//! Old tables, which both peers keep for a while, are what differs. A header of items of 32 bytes
+//! was 99 bytes an item with glibc, which adds 8 to each, and 89 with both peers; the header of 24
+//! that it has now is what fits the sizes of all three.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -30,6 +30,10 @@ pub(super) trait Item: Clone {
     fn head(&self) -> &Head;
     /// The header, to be changed.
     fn head_mut(&mut self) -> &mut Head;
+    /// When the item ends.
+    fn expires(&self) -> Expiry;
+    /// Sets when the item ends.
+    fn set_expires(&mut self, expires: Expiry);
     /// How much of the value is in a data file and not in memory.
     fn away(&self) -> Away {
         Away::default()
@@ -53,6 +57,12 @@ impl Item for Blob {
     fn head_mut(&mut self) -> &mut Head {
         self.head_mut()
     }
+    fn expires(&self) -> Expiry {
+        self.expires()
+    }
+    fn set_expires(&mut self, expires: Expiry) {
+        self.set_expires(expires);
+    }
     fn away(&self) -> Away {
         if self.is_away() {
             Away {
@@ -69,6 +79,7 @@ impl Item for Blob {
 #[derive(Clone)]
 pub(super) struct IndexItem {
     pub(super) index: Arc<Index>,
+    expires: Expiry,
     head: Head,
 }
 
@@ -77,7 +88,12 @@ impl IndexItem {
         let mut head = Head::of(id);
         head.set_attributes(attributes);
         head.set_kept(marks);
-        Self { index, head }
+        let expires = attributes.expires;
+        Self {
+            index,
+            expires,
+            head,
+        }
     }
 
     /// The index has other members: its marks were those of the old ones.
@@ -102,6 +118,12 @@ impl Item for IndexItem {
     fn head_mut(&mut self) -> &mut Head {
         &mut self.head
     }
+    fn expires(&self) -> Expiry {
+        self.expires
+    }
+    fn set_expires(&mut self, expires: Expiry) {
+        self.expires = expires;
+    }
 }
 
 fn is<I: Item>(item: &I, key: Key<'_>) -> bool {
@@ -119,21 +141,17 @@ pub(super) fn hash_of<I: Item>(item: &I, hashing: &Hashing) -> u64 {
 }
 
 pub(super) fn is_past<I: Item>(item: &I, now: Time) -> bool {
-    item.head().expires().is_past(now)
+    item.expires().is_past(now)
 }
 
 fn view<I: Item>(item: &I) -> View<'_> {
-    let Attributes {
-        flags,
-        expires,
-        cas,
-    } = item.head().attributes();
+    let head = item.head();
     View {
         value: item.value(),
-        flags,
-        expires,
-        cas,
-        head: Some(item.head()),
+        flags: head.flags(),
+        expires: item.expires(),
+        cas: head.cas(),
+        head: Some(head),
     }
 }
 
@@ -153,14 +171,14 @@ pub(super) struct Totals {
 impl Totals {
     fn add<I: Item>(&mut self, item: &I) {
         self.bytes += item.heap_bytes();
-        self.expiring += usize::from(item.head().expires() != Expiry::NEVER);
+        self.expiring += usize::from(item.expires() != Expiry::NEVER);
         self.probation += usize::from(item.head().marks().has(Marks::PROBATION));
         self.away += item.away();
     }
 
     fn sub<I: Item>(&mut self, item: &I) {
         self.bytes -= item.heap_bytes();
-        self.expiring -= usize::from(item.head().expires() != Expiry::NEVER);
+        self.expiring -= usize::from(item.expires() != Expiry::NEVER);
         self.probation -= usize::from(item.head().marks().has(Marks::PROBATION));
         self.away -= item.away();
     }
@@ -310,7 +328,7 @@ impl<I: Item> Items<I> {
             return false;
         };
         self.totals.sub(item);
-        item.head_mut().set_expires(expires);
+        item.set_expires(expires);
         self.totals.add(item);
         true
     }
@@ -326,10 +344,10 @@ impl<I: Item> Items<I> {
         true
     }
 
-    /// The header of the item in a bucket, and what the item takes on the heap, in bytes.
-    pub(super) fn item_at(&self, bucket: usize) -> Option<(&Head, usize)> {
+    /// Of the item in a bucket its header, when it ends, and what it takes on the heap, in bytes.
+    pub(super) fn item_at(&self, bucket: usize) -> Option<(&Head, Expiry, usize)> {
         let item = self.slots.get_bucket(bucket)?;
-        Some((item.head(), item.heap_bytes()))
+        Some((item.head(), item.expires(), item.heap_bytes()))
     }
 
     /// From now on the table knows which items to evict, or needs not to.
@@ -360,7 +378,7 @@ impl<I: Item> Items<I> {
         let all = self.slots.num_buckets();
         let end = (self.swept + PIECE_BUCKETS).min(all);
         for at in self.swept..end {
-            match self.slots.get_bucket(at).map(|item| item.head().expires()) {
+            match self.slots.get_bucket(at).map(Item::expires) {
                 Some(expires) if expires.is_past(now) => {
                     if let Ok(slot) = self.slots.get_bucket_entry(at) {
                         let (item, _) = slot.remove();

@@ -308,7 +308,7 @@ impl Table {
     }
 
     /// The header of the item in a bucket, and what the item takes.
-    pub(super) fn item_at(&self, bucket: usize) -> Option<(&Head, usize)> {
+    pub(super) fn item_at(&self, bucket: usize) -> Option<(&Head, Expiry, usize)> {
         match self {
             Self::Counter(_) | Self::Counter64(_) => None,
             Self::Index(table) => table.item_at(bucket),

@@ -180,17 +180,18 @@ impl Shard {
                 let blob = self.named.slots.get_bucket(bucket)?;
                 let name = VictimName::Named(blob.clone());
                 let bytes = blob.heap_bytes() as u64;
-                (gone(blob.head(), now), bucket, Victim { name, bytes })
+                let gone = gone(blob.head(), blob.expires(), now);
+                (gone, bucket, Victim { name, bytes })
             }
             Some(at) => {
                 let prefix = self.types.rows().get(at)?.prefix;
                 let table = self.tables.get_mut(at)?;
                 let bucket = table.victim(hashing, now, steps)?;
-                let (head, bytes) = table.item_at(bucket)?;
+                let (head, expires, bytes) = table.item_at(bucket)?;
                 let id = head.id();
                 let name = VictimName::Typed(TypedKey { prefix, id });
                 let bytes = bytes as u64;
-                (gone(head, now), bucket, Victim { name, bytes })
+                (gone(head, expires, now), bucket, Victim { name, bytes })
             }
         };
         self.books.note_gone(page, gone);
@@ -222,21 +223,20 @@ impl Shard {
 }
 
 /// What is taken down of a victim.
-fn gone(head: &Head, now: Time) -> Gone {
+fn gone(head: &Head, expires: Expiry, now: Time) -> Gone {
     const ACTIVE_S: u64 = 60;
     let unfetched = u64::from(!head.marks().has(Marks::FETCHED));
-    if head.expires().is_past(now) {
+    if expires.is_past(now) {
         return Gone {
             reclaimed: 1,
             expired_unfetched: unfetched,
             ..Gone::default()
         };
     }
-    let idle_s = now.seconds().saturating_sub(head.accessed_s().into());
-    let idle_s = if head.accessed_s() == 0 { 0 } else { idle_s };
+    let idle_s = head.idle_s(now).unwrap_or_default();
     Gone {
         evicted: 1,
-        evicted_nonzero: u64::from(head.expires().time().is_some()),
+        evicted_nonzero: u64::from(expires != Expiry::NEVER),
         evicted_unfetched: unfetched,
         evicted_active: u64::from(unfetched == 0 && idle_s < ACTIVE_S),
         evicted_time_s: idle_s,

@@ -50,7 +50,7 @@ impl Chunk {
         };
         Some(Self {
             first: first.id,
-            rest: Block::new(row, &[&bytes]),
+            rest: Block::new(row, 0, &[&bytes]),
         })
     }
 

@@ -7,15 +7,46 @@ use smallvec::SmallVec;
 
 use super::block::Block;
 use super::head::{Attributes, Head, Marks};
+use crate::clock::{Expiry, Time};
 use crate::codec::{CodecError, Reader, put_u32, put_u64};
 
 /// A key and a value, with the header of the item that they are or may become. Clones share the
 /// bytes, so a large value goes to the journal, a snapshot or a reply without being copied; in a
 /// table it costs one pointer.
 ///
-/// The bytes are the key, then the value; or the encoded [`Place`] of the value.
+/// The bytes are the key, then the value; or the encoded [`Place`] of the value. The extra number
+/// of the block, which a typed key without an expiry does not need, is an [`Extra`].
 #[derive(Clone)]
 pub struct Blob(Block<Head>);
+
+/// When the item ends and how long its named key is; 0 for never and for a typed key.
+#[derive(Clone, Copy)]
+struct Extra {
+    expires: Expiry,
+    key_len: u8,
+}
+
+impl Extra {
+    /// The bits of an expiry: [`Expiry::LATEST`] has no more.
+    const EXPIRY_BITS: u32 = 48;
+
+    fn pack(self) -> u64 {
+        let ms = self.expires.time().map_or(0, |time| time.0);
+        ms | u64::from(self.key_len) << Self::EXPIRY_BITS
+    }
+
+    fn unpack(bits: u64) -> Self {
+        let ms = bits & ((1 << Self::EXPIRY_BITS) - 1);
+        Self {
+            expires: if ms == 0 {
+                Expiry::NEVER
+            } else {
+                Expiry::at(Time(ms))
+            },
+            key_len: u8::try_from(bits >> Self::EXPIRY_BITS).unwrap_or_default(),
+        }
+    }
+}
 
 /// Where the bytes of a value are that memory does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +94,12 @@ pub enum Content<'b> {
 impl Blob {
     /// A value without a key of its own: DATA entries have their id in the header.
     pub fn unnamed(value: &[u8]) -> Self {
-        Self(Block::new(Head::new(0, Marks::NONE), &[value]))
+        Self(Block::new(Head::new(Marks::NONE), 0, &[value]))
     }
 
     /// A value of DATA whose bytes are in a data file.
     pub fn away(place: Place) -> Self {
-        Self(Block::new(Head::new(0, Marks::AWAY), &[&place.encode()]))
+        Self(Block::new(Head::new(Marks::AWAY), 0, &[&place.encode()]))
     }
 
     /// The value of a named key. The key has passed the limit of
@@ -76,7 +107,9 @@ impl Blob {
     pub fn named(key: &[u8], value: &[u8]) -> Self {
         let key_len = u8::try_from(key.len()).unwrap_or(u8::MAX);
         let key = key.get(..usize::from(key_len)).unwrap_or(key);
-        Self(Block::new(Head::new(key_len, Marks::NONE), &[key, value]))
+        let expires = Expiry::NEVER;
+        let extra = Extra { expires, key_len }.pack();
+        Self(Block::new(Head::new(Marks::NONE), extra, &[key, value]))
     }
 
     /// This item with `front` and `back` around its value, without its marks; `None` if the
@@ -84,7 +117,8 @@ impl Blob {
     #[must_use]
     pub fn extended(&self, front: &[u8], back: &[u8]) -> Option<Self> {
         let parts = [self.key(), front, self.bytes()?, back];
-        Some(Self(Block::new(self.head().anew(), &parts)))
+        let head = self.head().anew();
+        Some(Self(Block::new(head, self.0.extra(), &parts)))
     }
 
     /// This item with another value. As memcached, which edits in place what fits there and
@@ -94,10 +128,9 @@ impl Blob {
         let head = if value.len() > self.len() {
             self.head().anew()
         } else {
-            self.head()
-                .reformed(&Head::new(self.head().key_len, Marks::NONE))
+            self.head().reformed(false)
         };
-        Self(Block::new(head, &[self.key(), value]))
+        Self(Block::new(head, self.0.extra(), &[self.key(), value]))
     }
 
     /// Makes this the item with an id: what a table keeps.
@@ -106,12 +139,38 @@ impl Blob {
         head.set_id(id);
         head.set_attributes(attributes);
         head.set_kept(marks);
+        self.set_expires(attributes.expires);
     }
 
     /// Takes the header of another form of the same value.
     pub fn become_form_of(&mut self, item: &Self) {
-        let head = self.0.head_mut();
-        *head = item.head().reformed(head);
+        let is_away = self.is_away();
+        *self.0.head_mut() = item.head().reformed(is_away);
+        self.set_expires(item.expires());
+    }
+
+    fn extra(&self) -> Extra {
+        Extra::unpack(self.0.extra())
+    }
+
+    /// Flags, expiry and cas unique.
+    pub fn attributes(&self) -> Attributes {
+        Attributes {
+            flags: self.head().flags(),
+            expires: self.expires(),
+            cas: self.head().cas(),
+        }
+    }
+
+    /// When the item ends.
+    pub fn expires(&self) -> Expiry {
+        self.extra().expires
+    }
+
+    /// Sets when the item ends. Who shares this blob does not see the change.
+    pub fn set_expires(&mut self, expires: Expiry) {
+        let key_len = self.extra().key_len;
+        self.0.set_extra(Extra { expires, key_len }.pack());
     }
 
     /// The header.
@@ -127,7 +186,7 @@ impl Blob {
     fn split(&self) -> (&[u8], &[u8]) {
         let bytes = self.0.bytes();
         bytes
-            .split_at_checked(usize::from(self.head().key_len))
+            .split_at_checked(usize::from(self.extra().key_len))
             .unwrap_or((&[], bytes))
     }
 
@@ -186,7 +245,7 @@ impl Blob {
 /// Blobs are equal if key and value are, whatever the items are that they belong to.
 impl PartialEq for Blob {
     fn eq(&self, other: &Self) -> bool {
-        self.head().key_len == other.head().key_len
+        self.extra().key_len == other.extra().key_len
             && self.is_away() == other.is_away()
             && self.0.bytes() == other.0.bytes()
     }
@@ -229,7 +288,6 @@ pub fn number_of(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Expiry, Time};
 
     #[test]
     fn a_blob_keeps_key_and_value_apart() {
@@ -269,8 +327,24 @@ mod tests {
     }
 
     #[test]
-    fn an_item_of_32_bytes_is_an_allocation_of_64() {
-        assert_eq!(Blob::unnamed(&[7; 32]).heap_bytes(), 64);
+    fn an_item_of_32_bytes_takes_64_and_its_expiry_8_to_16_more() {
+        let mut item = Blob::unnamed(&[7; 32]);
+        let attributes = Attributes {
+            flags: u32::MAX,
+            expires: Expiry::NEVER,
+            cas: u64::MAX,
+        };
+        item.become_item(u32::MAX, attributes, Marks::NONE);
+        assert_eq!((item.heap_bytes(), item.attributes()), (64, attributes));
+        item.set_expires(Expiry::LATEST);
+        assert_eq!((item.heap_bytes(), item.expires()), (80, Expiry::LATEST));
+        assert_eq!((item.key(), item.len()), (&b""[..], 32));
+        let mut named = Blob::named(&[b'k'; 250], b"value");
+        for expires in [Expiry::LATEST, Expiry::at(Time(1)), Expiry::NEVER] {
+            named.set_expires(expires);
+            assert_eq!((named.expires(), named.key().len()), (expires, 250));
+            assert_eq!(named.bytes(), Some(&b"value"[..]));
+        }
     }
 
     #[test]
@@ -284,10 +358,10 @@ mod tests {
         item.become_item(0, attributes, Marks::NONE);
         let reply = item.clone();
         item.head_mut().set_cas(5);
-        assert_eq!(reply.head().attributes(), attributes);
+        assert_eq!(reply.attributes(), attributes);
         assert_eq!((item.head().cas(), reply.bytes()), (5, item.bytes()));
         for edited in [reply.extended(b"", b"w").unwrap(), reply.with_value(b"")] {
-            assert_eq!(edited.head().attributes(), attributes);
+            assert_eq!(edited.attributes(), attributes);
             assert_eq!(edited.key(), b"k");
         }
         let place = Place {

@@ -1,21 +1,22 @@
-//! The header of an item, of DATA, INDEX or a named key: all that is known of it beside its key
-//! and its value, in 28 bytes. With the 4 bytes of a `block` it makes 32, and an item of
-//! 32 bytes is an allocation of 64.
+//! The header of an item, of DATA, INDEX or a named key, in 20 bytes. With the 4 bytes of a
+//! `block` it makes 24, so that an item of 32 bytes and what the C library's allocator
+//! adds take 64.
 //!
 //! | bytes | field | who changes it |
 //! |---|---|---|
-//! | 8 | `cas`, the cas unique | a change, under the shard's write lock |
-//! | 4 | `id` of a typed key, 0 of a named one | nobody |
-//! | 4 | `flags` | a change |
-//! | 6 | `expires`, in ms since the epoch; 0 is never | a change |
-//! | 1 | the length of the named key in front of the value; 0 of a typed one | nobody |
-//! | 1 | `marks`, see [`Marks`] | anybody who sees the item |
-//! | 4 | `accessed`, in seconds since the epoch | anybody who sees the item |
+//! | 8 | the cas unique | a change, under the shard's write lock |
+//! | 4 | the id of a typed key, 0 of a named one | nobody |
+//! | 4 | the flags | a change |
+//! | 1 | the marks, see [`Marks`] | anybody who sees the item |
+//! | 3 | the time of the last access in seconds modulo 2^24 - 1, from 1; 0 if not noted | anybody |
 //!
-//! Marks and the time of access are atomic, so that a retrieval can note itself under a read
-//! lock; they are relaxed, because each stands on its own.
+//! An expiry takes another 8 bytes where there is one, and so does the length of a named key; the
+//! two share them.
+//!
+//! Marks and the time of access are one atomic number, so that a retrieval can note itself under a
+//! read lock. It is relaxed, because it stands on its own.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::clock::{Expiry, Time};
 
@@ -26,11 +27,8 @@ pub struct Head {
     cas: [u32; 2],
     id: u32,
     flags: u32,
-    expires_low: u32,
-    expires_high: u16,
-    pub(super) key_len: u8,
-    marks: AtomicU8,
-    accessed_s: AtomicU32,
+    /// The marks in the lowest byte, the time of access above.
+    noted: AtomicU32,
 }
 
 /// A set of marks that an item can bear.
@@ -86,6 +84,12 @@ impl Marks {
     /// The item came not long ago and nobody has shown that it is wanted.
     pub const PROBATION: Self = Self(1 << 6);
 
+    /// Those of the lowest byte.
+    fn lowest(bits: u32) -> Self {
+        let [lowest, ..] = bits.to_le_bytes();
+        Self(lowest)
+    }
+
     /// These marks and those.
     #[must_use]
     pub const fn and(self, more: Self) -> Self {
@@ -109,44 +113,53 @@ pub struct Attributes {
     pub cas: u64,
 }
 
+/// Times of access are counted modulo this: half a year and more.
+const ACCESS_CYCLE_S: u64 = (1 << 24) - 1;
+
 impl Head {
     /// The header of a value on its own, before it is an item.
-    pub(super) fn new(key_len: u8, marks: Marks) -> Self {
+    pub(super) fn new(marks: Marks) -> Self {
         Self {
             cas: [0; 2],
             id: 0,
             flags: 0,
-            expires_low: 0,
-            expires_high: 0,
-            key_len,
-            marks: AtomicU8::new(marks.0),
-            accessed_s: AtomicU32::new(0),
+            noted: AtomicU32::new(marks.0.into()),
         }
     }
 
     /// The header of an item with this id.
     pub fn of(id: u32) -> Self {
-        let mut head = Self::new(0, Marks::NONE);
-        head.id = id;
+        let mut head = Self::new(Marks::NONE);
+        head.set_id(id);
         head
     }
 
-    /// This header in front of another form of the same value, of whose layout `form` speaks.
-    pub(super) fn reformed(&self, form: &Self) -> Self {
-        let layout = form.marks().0 & Marks::AWAY.0;
-        let others = self.marks().0 & !Marks::AWAY.0;
-        Self {
-            key_len: form.key_len,
-            marks: AtomicU8::new(others | layout),
-            ..self.clone()
+    pub(super) fn set_id(&mut self, id: u32) {
+        self.id = id;
+    }
+
+    /// Sets flags and cas unique; the expiry is kept elsewhere.
+    pub fn set_attributes(&mut self, attributes: Attributes) {
+        self.flags = attributes.flags;
+        self.set_cas(attributes.cas);
+    }
+
+    /// This header in front of another form of the same value: its bytes, or where they are.
+    pub(super) fn reformed(&self, is_away: bool) -> Self {
+        let head = self.clone();
+        if is_away {
+            head.mark(Marks::AWAY);
+        } else {
+            head.unmark(Marks::AWAY);
         }
+        head
     }
 
     /// This header for a new value: of its marks only those stay that say how often it was used.
     #[must_use]
     pub fn anew(&self) -> Self {
         let mut head = self.clone();
-        *head.marks.get_mut() &= Marks::USED.and(Marks::USED_OFTEN).0;
+        *head.noted.get_mut() &= !0xff | u32::from(Marks::USED.and(Marks::USED_OFTEN).0);
         head
     }
 
@@ -155,24 +168,9 @@ impl Head {
         self.id
     }
 
-    pub(super) fn set_id(&mut self, id: u32) {
-        self.id = id;
-    }
-
-    /// Flags, expiry and cas unique.
-    pub fn attributes(&self) -> Attributes {
-        Attributes {
-            flags: self.flags,
-            expires: self.expires(),
-            cas: self.cas(),
-        }
-    }
-
-    /// Sets flags, expiry and cas unique.
-    pub fn set_attributes(&mut self, attributes: Attributes) {
-        self.flags = attributes.flags;
-        self.set_cas(attributes.cas);
-        self.set_expires(attributes.expires);
+    /// The client's flags.
+    pub fn flags(&self) -> u32 {
+        self.flags
     }
 
     /// The cas unique.
@@ -190,27 +188,9 @@ impl Head {
         self.cas = [cas as u32, (cas >> 32) as u32];
     }
 
-    /// When the item ends.
-    pub fn expires(&self) -> Expiry {
-        match u64::from(self.expires_low) | u64::from(self.expires_high) << 32 {
-            0 => Expiry::NEVER,
-            ms => Expiry::at(Time(ms)),
-        }
-    }
-
-    /// Sets when the item ends.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the parts of a number that has 48 bits: `Expiry::LATEST`"
-    )]
-    pub fn set_expires(&mut self, expires: Expiry) {
-        let ms = expires.time().map_or(0, |time| time.0);
-        (self.expires_low, self.expires_high) = (ms as u32, (ms >> 32) as u16);
-    }
-
     /// The marks.
     pub fn marks(&self) -> Marks {
-        Marks(self.marks.load(Relaxed))
+        Marks::lowest(self.noted.load(Relaxed))
     }
 
     /// Sets marks; gives those that there were.
@@ -220,24 +200,24 @@ impl Head {
             // Nothing is written, so that cores which read one item do not fight for its line.
             return before;
         }
-        Marks(self.marks.fetch_or(marks.0, Relaxed))
+        Marks::lowest(self.noted.fetch_or(marks.0.into(), Relaxed))
     }
 
     /// Takes marks away; gives those that there were.
     pub fn unmark(&self, marks: Marks) -> Marks {
-        Marks(self.marks.fetch_and(!marks.0, Relaxed))
+        Marks::lowest(self.noted.fetch_and(!u32::from(marks.0), Relaxed))
     }
 
     /// Sets those marks that only changes make, all of them. Alone of the marks these must not
     /// be seen by a snapshot that is older than the change.
     pub fn set_kept(&mut self, marks: Marks) {
-        let others = self.marks.get_mut();
-        *others = *others & !Marks::kept(Marks(u8::MAX)).0 | marks.kept().0;
+        let noted = self.noted.get_mut();
+        *noted = *noted & !u32::from(Marks(u8::MAX).kept().0) | u32::from(marks.kept().0);
     }
 
     /// How often the item was used lately, up to 3.
     pub fn uses(&self) -> u8 {
-        self.marks.load(Relaxed) / Marks::USED.0 % 4
+        self.marks().0 / Marks::USED.0 % 4
     }
 
     /// Notes a use.
@@ -250,12 +230,12 @@ impl Head {
         self.set_uses(|uses| uses.checked_sub(1));
     }
 
-    fn set_uses(&self, step: impl Fn(u8) -> Option<u8>) {
+    fn set_uses(&self, step: impl Fn(u32) -> Option<u32>) {
+        let one = u32::from(Marks::USED.0);
         // Nothing is written once there is no step to take.
-        let _ = self.marks.fetch_update(Relaxed, Relaxed, |marks| {
-            let uses = marks / Marks::USED.0 % 4;
-            let next = step(uses)?;
-            Some(marks - uses * Marks::USED.0 + next * Marks::USED.0)
+        let _ = self.noted.fetch_update(Relaxed, Relaxed, |noted| {
+            let uses = noted / one % 4;
+            Some(noted - uses * one + step(uses)? * one)
         });
     }
 
@@ -266,16 +246,21 @@ impl Head {
         self.note_use();
     }
 
-    /// When the item was last accessed, in seconds since the epoch; 0 if that was not noted.
-    pub fn accessed_s(&self) -> u32 {
-        self.accessed_s.load(Relaxed)
+    /// For how many seconds the item was not accessed; `None` if no access was noted. Of more
+    /// than half a year only what is beyond full cycles of 2^24 - 1 s is known.
+    pub fn idle_s(&self, now: Time) -> Option<u64> {
+        let cycle = u64::from(self.noted.load(Relaxed) >> 8).checked_sub(1)?;
+        Some((now.seconds() % ACCESS_CYCLE_S + ACCESS_CYCLE_S - cycle) % ACCESS_CYCLE_S)
     }
 
     /// Notes an access.
     pub fn note_access(&self, now: Time) {
-        let now_s = u32::try_from(now.seconds()).unwrap_or(u32::MAX);
-        if self.accessed_s() != now_s {
-            self.accessed_s.store(now_s, Relaxed);
+        // From 1 to 2^24 - 1: it fits.
+        let accessed = u32::try_from(now.seconds() % ACCESS_CYCLE_S + 1).unwrap_or_default() << 8;
+        if self.noted.load(Relaxed) & !0xff != accessed {
+            let note = |noted| Some(noted & 0xff | accessed);
+            // It is `Some`, so this succeeds.
+            let _ = self.noted.fetch_update(Relaxed, Relaxed, note);
         }
     }
 }
@@ -286,11 +271,7 @@ impl Clone for Head {
             cas: self.cas,
             id: self.id,
             flags: self.flags,
-            expires_low: self.expires_low,
-            expires_high: self.expires_high,
-            key_len: self.key_len,
-            marks: AtomicU8::new(self.marks.load(Relaxed)),
-            accessed_s: AtomicU32::new(self.accessed_s.load(Relaxed)),
+            noted: AtomicU32::new(self.noted.load(Relaxed)),
         }
     }
 }
@@ -300,42 +281,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_has_28_bytes_and_keeps_what_it_is_given() {
-        assert_eq!((size_of::<Head>(), align_of::<Head>()), (28, 4));
+    fn a_header_has_20_bytes_and_keeps_what_it_is_given() {
+        assert_eq!((size_of::<Head>(), align_of::<Head>()), (20, 4));
+        let attributes = Attributes {
+            flags: u32::MAX - 1,
+            expires: Expiry::NEVER,
+            cas: u64::MAX - 7,
+        };
         let mut head = Head::of(u32::MAX);
-        for expires in [Expiry::NEVER, Expiry::LATEST, Expiry::at(Time(1))] {
-            let attributes = Attributes {
-                flags: u32::MAX,
-                expires,
-                cas: u64::MAX - 7,
-            };
-            head.set_attributes(attributes);
-            assert_eq!(head.attributes(), attributes);
-            assert_eq!(head.clone().attributes(), attributes);
-        }
-        assert_eq!(
-            (head.id(), head.key_len, head.marks()),
-            (u32::MAX, 0, Marks::NONE)
-        );
+        head.set_attributes(attributes);
+        let head = head.clone();
+        assert_eq!((head.id(), head.flags()), (u32::MAX, u32::MAX - 1));
+        assert_eq!((head.cas(), head.marks()), (u64::MAX - 7, Marks::NONE));
     }
 
     #[test]
     fn marks_are_set_and_taken_away_one_by_one() {
-        let head = Head::new(3, Marks::AWAY);
+        let head = Head::new(Marks::AWAY);
         let both = Marks::FETCHED.and(Marks::STALE);
         assert_eq!(head.mark(both), Marks::AWAY);
         assert!(head.marks().has(both) && !head.marks().has(Marks::WON));
         assert_eq!(head.mark(Marks::STALE), both.and(Marks::AWAY));
         assert_eq!(head.unmark(Marks::STALE), both.and(Marks::AWAY));
         assert_eq!(head.marks(), Marks::FETCHED.and(Marks::AWAY));
-        let here = head.reformed(&Head::new(3, Marks::NONE));
+        let here = head.reformed(false);
         assert_eq!(here.marks(), Marks::FETCHED);
-        assert_eq!(here.reformed(&head).marks(), head.marks());
+        assert_eq!(here.reformed(true).marks(), head.marks());
     }
 
     #[test]
     fn a_change_sets_the_marks_of_the_journal_and_no_others() {
-        let mut head = Head::new(3, Marks::AWAY.and(Marks::FETCHED).and(Marks::WON));
+        let mut head = Head::new(Marks::AWAY.and(Marks::FETCHED).and(Marks::WON));
         head.set_kept(Marks::STALE.and(Marks::USED));
         assert_eq!(
             head.marks(),
@@ -349,7 +325,7 @@ mod tests {
 
     #[test]
     fn uses_are_counted_up_to_three_and_down_to_none() {
-        let head = Head::new(3, Marks::AWAY);
+        let head = Head::new(Marks::AWAY);
         head.mark(Marks::PROBATION);
         for uses in [1, 2, 3, 3] {
             head.note_use();
@@ -367,11 +343,15 @@ mod tests {
 
     #[test]
     fn an_access_is_noted_to_the_second() {
-        let head = Head::of(1);
-        assert_eq!(head.accessed_s(), 0);
-        head.note_access(Time(1_700_000_000_999));
-        assert_eq!(head.accessed_s(), 1_700_000_000);
-        head.note_access(Time(u64::MAX));
-        assert_eq!(head.clone().accessed_s(), u32::MAX);
+        let head = Head::new(Marks::NONE);
+        head.mark(Marks::WON);
+        for base_s in [0, 1_700_000_000, (1 << 24) - 2, (1 << 24) - 1] {
+            let at = |seconds: u64| Time((base_s + seconds) * 1000 + 999);
+            assert_eq!(Head::new(Marks::NONE).idle_s(at(0)), None);
+            head.note_access(at(0));
+            let idle = [0, 1, 1000, (1 << 24) - 2].map(|s| head.clone().idle_s(at(s)));
+            assert_eq!(idle, [Some(0), Some(1), Some(1000), Some((1 << 24) - 2)]);
+            assert_eq!(head.marks(), Marks::WON);
+        }
     }
 }

@@ -124,8 +124,7 @@ impl Seen {
     /// What there is to see of an entry at `now`.
     pub fn of(view: &View<'_>, now: Time) -> Self {
         let (fetched, idle_s) = view.head.map_or((false, 0), |head| {
-            let accessed_s = Some(head.accessed_s()).filter(|noted| *noted > 0);
-            let idle_s = accessed_s.map_or(0, |it| now.seconds().saturating_sub(it.into()));
+            let idle_s = head.idle_s(now).unwrap_or_default();
             (head.marks().has(Marks::FETCHED), idle_s)
         });
         Self {

@@ -43,7 +43,7 @@ fn view(blob: &Blob) -> View<'_> {
         flags,
         expires,
         cas,
-    } = blob.head().attributes();
+    } = blob.attributes();
     View {
         value: ViewValue::Data(blob),
         flags,
@@ -329,5 +329,5 @@ fn the_header_of_an_entry_tells_whether_and_when_it_was_used() {
     blob.head().note_access(Time(60_000));
     blob.head().mark(Marks::FETCHED);
     assert_eq!((seen(&blob).fetched, seen(&blob).idle_s), (true, 30));
-    assert_eq!(Head::of(1).accessed_s(), 0);
+    assert_eq!(Head::of(1).idle_s(Time(90_000)), None);
 }
