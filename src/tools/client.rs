@@ -1,7 +1,9 @@
 //! A connection to a running server, for tools that talk to one.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,21 +23,69 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(super) struct Server {
     /// The server, as in `listen` [default: the first address of the configuration]
-    #[arg(short, long, value_name = "ADDRESS", value_parser = parse)]
+    #[arg(short, long, value_name = "ADDRESS", value_parser = parse_address)]
     server: Option<ListenAddr>,
     /// The server's configuration [default: found as the server finds it]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-fn parse(text: &str) -> Result<ListenAddr, String> {
+/// Reads an address as `listen` has them.
+pub(super) fn parse_address(text: &str) -> Result<ListenAddr, String> {
     ListenAddr::parse(text).map_err(|error| error.to_string())
 }
 
+impl Server {
+    /// The server at `address`, or that of the configuration which is found.
+    pub(super) fn at(address: Option<ListenAddr>) -> Self {
+        Self {
+            server: address,
+            config: None,
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> Result<ListenAddr, ToolError> {
+        match &self.server {
+            Some(address) => Ok(address.clone()),
+            None => configured(self),
+        }
+    }
+}
+
+/// The bytes of a connection.
 #[derive(Debug)]
-enum Stream {
+pub(super) enum Stream {
+    /// Over TCP.
     Tcp(TcpStream),
+    /// Over a unix socket.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects.
+    pub(super) fn connect(address: &ListenAddr) -> Result<Self, ToolError> {
+        open(address).map_err(|error| {
+            ToolError::Unavailable(format!("cannot connect to {address}: {error}"))
+        })
+    }
+
+    /// Reads and writes no longer wait.
+    pub(super) fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(true),
+            Self::Unix(stream) => stream.set_nonblocking(true),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
 }
 
 impl Read for Stream {
@@ -44,6 +94,19 @@ impl Read for Stream {
             Self::Tcp(stream) => stream.read(bytes),
             Self::Unix(stream) => stream.read(bytes),
         }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -56,10 +119,7 @@ pub(super) struct Client {
 impl Client {
     /// Connects.
     pub(super) fn connect(server: &Server) -> Result<Self, ToolError> {
-        let address = match &server.server {
-            Some(address) => address.clone(),
-            None => configured(server)?,
-        };
+        let address = server.address()?;
         let stream = open(&address).map_err(|error| {
             ToolError::Unavailable(format!(
                 "cannot connect to {address}: {error}; is it running? --server names another one"
@@ -81,10 +141,7 @@ impl Client {
 
     /// Sends bytes.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), ToolError> {
-        let sent = match self.stream.get_mut() {
-            Stream::Tcp(stream) => stream.write_all(bytes),
-            Stream::Unix(stream) => stream.write_all(bytes),
-        };
+        let sent = self.stream.get_mut().write_all(bytes);
         sent.map_err(|error| self.lost(&error))
     }
 
@@ -110,6 +167,25 @@ impl Client {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// What the server calls its release.
+    pub(super) fn version(&mut self) -> Result<String, ToolError> {
+        self.send(b"version\r\n")?;
+        let line = self.line().map_err(|error| self.lost(&error))?;
+        match line.strip_prefix("VERSION ") {
+            Some(version) => Ok(version.to_owned()),
+            None => Err(ToolError::Unavailable(format!(
+                "what answers at {} does not speak memcached's protocol, or wants a login: {line}",
+                self.address
+            ))),
+        }
+    }
+
+    /// The kinds of the declared types by their prefixes; none if the server has no types.
+    pub(super) fn types(&mut self) -> Result<HashMap<u16, String>, ToolError> {
+        let lines = self.list("show types")?;
+        Ok(lines.iter().filter_map(|line| type_line(line)).collect())
+    }
+
     /// A reply of several lines up to `END`; empty if the server does not know the command.
     pub(super) fn list(&mut self, command: &str) -> Result<Vec<String>, ToolError> {
         self.send(format!("{command}\r\n").as_bytes())?;
@@ -123,6 +199,12 @@ impl Client {
             }
         }
     }
+}
+
+/// `1 INDEX`
+fn type_line(line: &str) -> Option<(u16, String)> {
+    let (prefix, kind) = line.split_once(' ')?;
+    Some((prefix.parse().ok()?, kind.split(' ').next()?.to_owned()))
 }
 
 /// The first address of the configuration that does not speak TLS, from this machine.

@@ -1,7 +1,8 @@
-//! Files that are not data files: dumps, and how far a load is.
+//! Files that are not data files: dumps, how far a load is, and what `/proc` tells.
 //!
 //! Invariant: a file has its name only when it is complete and synced.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -93,6 +94,13 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The names of what is in a directory.
+pub(super) fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    std::fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect()
 }
 
 /// Removes a file that may not be there.

@@ -121,11 +121,11 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> Result<Exit, ToolError> 
     let (input, len) = open(&args.file)?;
     let resumed = read_state(args.resume.as_deref())?;
     let mut client = Client::connect(&args.server)?;
-    let kinds = client.list("show types")?;
+    let kinds = client.types()?;
     let settings = client.list("stats settings")?;
     let mut load = Load {
         args,
-        kinds: kinds.iter().filter_map(|line| type_line(line)).collect(),
+        kinds,
         body_max: body_max(&settings),
         client,
         now_s: clock::wall().seconds(),
@@ -185,12 +185,6 @@ fn read_state(path: Option<&Path>) -> Result<State, ToolError> {
             ToolError::Damaged(format!("{} is not the state of a load", path.display()))
         })
     })
-}
-
-/// `1 INDEX`
-fn type_line(line: &str) -> Option<(u16, String)> {
-    let (prefix, kind) = line.split_once(' ')?;
-    Some((prefix.parse().ok()?, kind.split(' ').next()?.to_owned()))
 }
 
 fn body_max(settings: &[String]) -> usize {

@@ -1,10 +1,12 @@
-//! The operator's tools beside the daemon: what looks at data files, repairs them, and moves data
-//! in and out. One file a tool; each is a subcommand of the program.
+//! The operator's tools beside the daemon: what looks at data files, repairs them, moves data in
+//! and out, and puts a server under load. One file a tool, or a folder; each is a subcommand of
+//! the program.
 //!
 //! Invariant: a data directory that a tool reads is never changed, and what a tool writes counts
 //! only when it is complete. A daemon and a tool never use one directory at the same time. Called
 //! by `main` with what `cli` has read.
 
+pub mod bench;
 pub mod check;
 mod client;
 pub mod dump;
@@ -48,6 +50,9 @@ pub enum Tool {
     /// Have a running server write a snapshot now, and wait until it is complete
     #[command(long_about = snapshot::PAGE)]
     Snapshot(snapshot::Args),
+    /// Put a server that speaks memcached's protocol under load, and report its speed
+    #[command(long_about = bench::PAGE)]
+    Bench(bench::Args),
     /// Make the line of a users file
     #[command(long_about = passwd::PAGE)]
     Passwd(passwd::Args),
@@ -127,6 +132,7 @@ pub fn run(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> Exit {
         Tool::Dump(args) => dump::run(args, out),
         Tool::Load(args) => load::run(args, out),
         Tool::Snapshot(args) => snapshot::run(args, out),
+        Tool::Bench(args) => bench::run(args, out),
         Tool::Passwd(args) => passwd::run(args, out),
     };
     let ended = result.and_then(|exit| {

@@ -23,6 +23,7 @@
 )]
 
 mod access;
+mod bench;
 mod clients;
 mod clock;
 mod cold;
