@@ -172,7 +172,7 @@ mod tests {
             ("*:1", E::BadHost),
             ("tls:", E::NoPort),
             ("tls:11212", E::NoPort),
-            ("tls:unix:/x", E::NoBrackets),
+            ("tls:unix:/x", E::BadPort),
             ("unix:", E::BadPath),
             ("unix:/a\0b", E::BadPath),
         ] {

@@ -72,7 +72,7 @@ impl Get {
         forbid_unique(self.unique, place)?;
         match old {
             Some(old) => Ok(self.found(place.key, old, ctx)),
-            None if vivifies => self.create(place, ctx),
+            None if vivifies => Ok(self.create(place, ctx)),
             None => Ok(Outcome::keep(self.show(None, ctx).into())),
         }
     }
@@ -95,7 +95,7 @@ impl Get {
     }
 
     /// A miss is filled with an empty value, and whoever did that is to store a real one.
-    fn create<'a>(&self, place: Place<'a>, ctx: &Context<'_>) -> Result<Outcome<'a>, Refusal> {
+    fn create<'a>(&self, place: Place<'a>, ctx: &Context<'_>) -> Outcome<'a> {
         let key = place.key;
         let course = Course::run(&self.turns, Expiry::NEVER, true, ctx.now);
         let value = empty_value(place);
@@ -108,7 +108,7 @@ impl Get {
         reply.seen.remaining_s = course.remaining_s;
         let reply = reply.into();
         if course.expires.is_past(ctx.now) {
-            return Ok(Outcome::keep(reply));
+            return Outcome::keep(reply);
         }
         let put = Change::Put {
             key,
@@ -122,9 +122,9 @@ impl Get {
             key,
             unique: Some(unique),
         }));
-        Ok(Outcome {
+        Outcome {
             reply,
             change: together(changes),
-        })
+        }
     }
 }
