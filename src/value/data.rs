@@ -15,7 +15,7 @@ use crate::codec::{CodecError, Reader, put_u32, put_u64};
 /// table it costs one pointer.
 ///
 /// The bytes are the key, then the value; or the encoded [`Place`] of the value. The extra number
-/// of the block, which a typed key without an expiry does not need, is an [`Extra`].
+/// of the block, which a typed key without an expiry does not need, is an `Extra`.
 #[derive(Clone)]
 pub struct Blob(Block<Head>);
 
