@@ -28,6 +28,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const CONNECTIONS: u64 = 10_000;
+/// How long connections are idle before they are measured.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Files that a process has open beside its connections, and more.
 const OTHER_FILES: u64 = 200;
 
@@ -112,8 +114,8 @@ struct Server {
     child: Child,
     port: u16,
     empty_bytes: u64,
-    /// The connections that stay open.
-    idle: Vec<TcpStream>,
+    /// What it grew by with its connections, which are gone by the end.
+    connections_bytes: Option<u64>,
     _dir: tempfile::TempDir,
 }
 
@@ -162,7 +164,7 @@ impl Server {
             child,
             port,
             empty_bytes: 0,
-            idle: Vec::new(),
+            connections_bytes: None,
             _dir: dir,
         };
         server.await_answers();
@@ -201,19 +203,33 @@ impl Server {
         stream
     }
 
+    fn grown_bytes(&self) -> u64 {
+        let grown = || self.resident_bytes().saturating_sub(self.empty_bytes);
+        self.connections_bytes.unwrap_or_else(grown)
+    }
+
+    /// Measures what connections take that have asked for something once. Only those of one
+    /// server at a time are open, because few machines let one process have more files.
+    fn hold_connections(&mut self) {
+        let request = match self.who {
+            Who::Redis => "GET none\r\n",
+            Who::Ours | Who::Memcached => "get none\r\n",
+        };
+        let connect = |_| {
+            let mut stream = self.connect();
+            send(&mut stream, request, 1);
+            stream
+        };
+        let open: Vec<TcpStream> = (0..CONNECTIONS).map(connect).collect();
+        std::thread::sleep(SETTLED);
+        self.connections_bytes = Some(self.grown_bytes());
+        drop(open);
+    }
+
     /// Fills the server; false if it does not have the like.
     fn fill(&mut self, load: Load) -> bool {
         if let Load::Connections = load {
-            for _ in 0..CONNECTIONS {
-                let mut stream = self.connect();
-                let request = if self.who == Who::Redis {
-                    "GET none\r\n"
-                } else {
-                    "get none\r\n"
-                };
-                send(&mut stream, request, 1);
-                self.idle.push(stream);
-            }
+            self.hold_connections();
             return true;
         }
         if matches!(load, Load::Indexes { .. }) && self.who == Who::Memcached {
@@ -341,10 +357,7 @@ fn main() {
         "", "ours", "memcached", "Redis"
     );
     for ((name, load, goal), servers) in ROWS.iter().zip(&filled) {
-        let each = |server: &Server| {
-            let grown = server.resident_bytes().saturating_sub(server.empty_bytes);
-            grown as f64 / load.entries() as f64
-        };
+        let each = |server: &Server| server.grown_bytes() as f64 / load.entries() as f64;
         let bytes: Vec<Option<f64>> = servers.iter().map(|it| it.as_ref().map(each)).collect();
         let [ours, memcached, redis] = bytes[..] else {
             unreachable!()
