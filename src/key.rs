@@ -54,6 +54,19 @@ pub enum KeyError {
     NamedKeysOff,
 }
 
+/// The class of named keys: the one after all types.
+pub const NAMED_CLASS: u32 = 1 << 16;
+
+impl Key<'_> {
+    /// What stands for memcached's slab class in statistics and dumps: the type's number.
+    pub fn class(self) -> u32 {
+        match self {
+            Self::Typed(key) => key.prefix.into(),
+            Self::Named(_) => NAMED_CLASS,
+        }
+    }
+}
+
 impl<'a> Key<'a> {
     /// Reads a key: `^[0-9]+\.[0-9]+$` is typed, anything else is named.
     ///

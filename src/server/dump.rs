@@ -1,11 +1,13 @@
 //! Dumps of keys: `lru_crawler metadump` and `mgdump`, `stats cachedump`. A type's number is its
-//! class, and 0 is the class of the named keys.
+//! class, and that of the named keys comes after all types; whoever tries memcached's classes one
+//! by one, as memcdump does, finds them in 0.
 //!
 //! Invariant: a dump goes on while the store does. It holds the lock of one shard for a few
 //! buckets at a time, and never more of it waits for the client than other replies would.
 
 use super::output::Output;
 use super::shared::Shared;
+use crate::key::{self, NAMED_CLASS};
 use crate::protocol::memcached::{Dump, encode};
 use crate::store::walk::Walk;
 
@@ -85,12 +87,15 @@ pub(super) fn walked(shared: &Shared, classes: &[u8]) -> Result<Vec<Option<u16>>
     }
     let mut found = Vec::new();
     for word in classes.split(|byte| *byte == b',') {
-        let class = crate::key::decimal(word).and_then(|class| u16::try_from(class).ok());
-        match class.ok_or(BadClass)? {
-            0 => found.push(None),
-            prefix if types.position(prefix).is_some() => found.push(Some(prefix)),
-            empty if empty <= CLASS_MAX => {}
-            _ => return Err(BadClass),
+        let class = key::decimal(word).ok_or(BadClass)?;
+        if class == 0 || class == u64::from(NAMED_CLASS) {
+            found.push(None);
+            continue;
+        }
+        match u16::try_from(class) {
+            Ok(prefix) if types.position(prefix).is_some() => found.push(Some(prefix)),
+            Ok(empty) if empty <= CLASS_MAX => {}
+            Ok(_) | Err(_) => return Err(BadClass),
         }
     }
     found.sort_unstable();

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::process::{self, Cpu};
 use super::shared::Shared;
 use crate::config::Config;
+use crate::key::NAMED_CLASS;
 use crate::protocol::memcached::encode::{end, stat, write_line};
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::words::Words;
@@ -334,11 +335,13 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     );
 }
 
-/// The entries of each type that has some, the type's number first; 0 are the named keys.
-fn classes(shared: &Shared) -> Vec<(u16, Sizes)> {
+/// The entries of each class that has some.
+fn classes(shared: &Shared) -> Vec<(u32, Sizes)> {
     let (types, named) = shared.engine().store().sizes();
-    let mut classes = vec![(0, named)];
-    classes.extend(types);
+    let types = types
+        .into_iter()
+        .map(|(prefix, sizes)| (prefix.into(), sizes));
+    let mut classes: Vec<_> = types.chain([(NAMED_CLASS, named)]).collect();
     classes.retain(|(_, sizes)| sizes.entries > 0);
     classes
 }
@@ -347,6 +350,18 @@ fn items(shared: &Shared, out: &mut Vec<u8>) {
     for (class, sizes) in classes(shared) {
         stat(&format!("items:{class}:number"), sizes.entries, out);
         stat(&format!("items:{class}:mem_requested"), sizes.bytes, out);
+        let gone = sizes.gone;
+        for (name, figure) in [
+            ("evicted", gone.evicted),
+            ("evicted_nonzero", gone.evicted_nonzero),
+            ("evicted_time", gone.evicted_time_s),
+            ("evicted_unfetched", gone.evicted_unfetched),
+            ("evicted_active", gone.evicted_active),
+            ("reclaimed", gone.reclaimed),
+            ("expired_unfetched", gone.expired_unfetched),
+        ] {
+            stat(&format!("items:{class}:{name}"), figure, out);
+        }
         for name in [
             "number_hot",
             "number_warm",
@@ -354,15 +369,8 @@ fn items(shared: &Shared, out: &mut Vec<u8>) {
             "age_hot",
             "age_warm",
             "age",
-            "evicted",
-            "evicted_nonzero",
-            "evicted_time",
             "outofmemory",
             "tailrepairs",
-            "reclaimed",
-            "expired_unfetched",
-            "evicted_unfetched",
-            "evicted_active",
             "crawler_reclaimed",
             "crawler_items_checked",
             "lrutail_reflocked",

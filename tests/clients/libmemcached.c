@@ -192,7 +192,7 @@ static memcached_return_t count_stat(const memcached_instance_st *by, const char
 }
 
 /* What calls back, and what names the server by another key. */
-static void many(void) {
+static void many(int with_types) {
     memcached_return_t rc;
     char names[200][10];
     const char *keys[200];
@@ -217,7 +217,8 @@ static void many(void) {
     check(seen == 200, "mget_by_key", rc);
     seen = 0;
     rc = memcached_dump(mc, dumpers, NULL, 1);
-    check(rc == MEMCACHED_SUCCESS, "dump", rc);
+    /* memcached dumps what has left the first of its queues only: perhaps nothing yet. */
+    check(rc == MEMCACHED_SUCCESS && (seen == 200 || !with_types), "dump", rc);
     const char *topics[] = {NULL, "settings", "items", "slabs", "sizes"};
     for (int n = 0; n < 5; n++) {
         seen = 0;
@@ -273,7 +274,7 @@ int main(int argc, char **argv) {
     named();
     if (strcmp(argv[3], "1") == 0) typed();
     noreply(strcmp(argv[3], "1") == 0);
-    many();
+    many(strcmp(argv[3], "1") == 0);
     memcached_free(mc);
     return 0;
 }

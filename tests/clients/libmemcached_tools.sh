@@ -82,6 +82,15 @@ ok memcaslap
 
 put dumped value
 memcdump "$s" >dump
+if [ "$TYPED" = 1 ]; then
+    put 1.17 5
+    put 2.1 41
+    put 3.1 "some data"
+    memcdump "$s" >dump
+    for key in dumped 1.17 2.1 3.1; do
+        grep -qx "$key" dump || fail "memcdump has no $key: $(sort dump | head -20)"
+    done
+fi
 memcping "$s"
 ok memcdump
 

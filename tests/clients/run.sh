@@ -80,8 +80,7 @@ client monitors bash "$here/monitors.sh"
 client memcached_exporter $debian_python "$here/as_memcached_exporter.py"
 client binary bash "$here/binary.sh"
 client meta-memcache "$python" "$here/use_meta_memcache.py"
-# It waits for dumps, and for a class of the named keys with a number above 0.
-[ "$TYPED" = 1 ] || client memcached-tool bash "$here/memcached_tool.sh"
+client memcached-tool bash "$here/memcached_tool.sh"
 # Last: it empties the server.
 client memccapable bash "$here/memccapable.sh"
 

@@ -114,8 +114,8 @@ pub struct Seen {
     pub fetched: bool,
     /// How many seconds ago it was last used.
     pub idle_s: u64,
-    /// The number of its type; 0 for a named key.
-    pub class: u16,
+    /// Its class; 0 where nobody asked.
+    pub class: u32,
     /// What the value takes in memory.
     pub memory_bytes: usize,
 }
@@ -149,12 +149,8 @@ impl MetaReply {
         let Some(view) = old else {
             return Self::without(Status::Miss);
         };
-        let class = match place.key {
-            Key::Typed(key) => key.prefix,
-            Key::Named(_) => 0,
-        };
         let seen = Seen {
-            class,
+            class: place.key.class(),
             ..Seen::of(&view, now)
         };
         let status = Status::Done;

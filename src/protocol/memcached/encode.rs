@@ -90,7 +90,7 @@ fn head(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
 ///
 /// Of when an entry was last asked for nothing is kept: `la` is now and `fetch` is `no`.
 pub fn dumped(dump: Dump, key: Key<'_>, view: View<'_>, now: Time, out: &mut Vec<u8>) {
-    let (class, expires) = (class_of(key), view.expires.time().map(Time::seconds));
+    let (class, expires) = (key.class(), view.expires.time().map(Time::seconds));
     let size = match view.value {
         ViewValue::Data(blob) => blob.len(),
         ViewValue::Number(number) => itoa::Buffer::new().format(number).len(),
@@ -139,14 +139,6 @@ pub fn bad_class(dump: Dump, out: &mut Vec<u8>) {
         Dump::Meta | Dump::Mg => b"BADCLASS invalid class id\r\n",
         Dump::Cache => b"CLIENT_ERROR Illegal slab id\r\n",
     });
-}
-
-/// What stands for memcached's slab class: the type's number, and 0 for named keys.
-fn class_of(key: Key<'_>) -> u16 {
-    match key {
-        Key::Typed(typed) => typed.prefix,
-        Key::Named(_) => 0,
-    }
 }
 
 fn key_len(key: Key<'_>) -> usize {
