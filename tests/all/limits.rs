@@ -148,10 +148,18 @@ fn words_of_a_line() {
         ("delete", Line("ERROR")),
         ("delete none", Line("NOT_FOUND")),
         ("delete none 0", Line("NOT_FOUND")),
-        ("delete none 0 0", Line("ERROR")),
+        (
+            "delete none 1",
+            Error("CLIENT_ERROR bad command line format.  Usage: delete <key>"),
+        ),
+        (
+            "delete none 0 0",
+            Error("CLIENT_ERROR bad command line format.  Usage: delete <key>"),
+        ),
         ("touch none", Line("ERROR")),
         ("touch none 0", Line("NOT_FOUND")),
-        ("touch none 0 0", Line("ERROR")),
+        ("touch none 0 0", Line("NOT_FOUND")),
+        ("touch none 0 0 0", Line("ERROR")),
         ("show types", Line("1 INDEX")),
         ("show types x", Line("ERROR")),
     ] {
@@ -211,9 +219,11 @@ fn values_and_their_announced_lengths() {
         )
     };
     at(&server, "blocks of mset", max, mset, (STORED, too_large));
-    // What no block is believed to have: nobody knows where the next request begins.
-    let set = |n| format!("set a 0 0 {n}\r\n");
-    let unbelieved = Close("CLIENT_ERROR bad data chunk");
+    // What no block is believed to have gets memcached's answer. Nobody knows where the next
+    // request begins: nothing of what follows may run, even if it looks like a request.
+    let announce = |n: &str| format!("set a 0 0 {n}\r\nset b 0 0 8\r\nexecuted\r\n");
+    let set = |n: u128| announce(&n.to_string());
+    let unbelieved = Close("CLIENT_ERROR bad command line format");
     at(
         &server,
         "length",
@@ -224,7 +234,11 @@ fn values_and_their_announced_lengths() {
     for power in [31, 32, 63, 64, 65] {
         at(&server, "length", 1 << power, set, (unbelieved, unbelieved));
     }
-    check(&server, "length -1", "set a 0 0 -1\r\n", unbelieved);
+    for length in ["-1", "1x", "18446744073709551616"] {
+        check(&server, length, &announce(length), unbelieved);
+    }
+    let b = server.connect().ask(b"get b\r\n");
+    assert!(!String::from_utf8_lossy(&b).contains("executed"));
 }
 
 #[test]
