@@ -140,6 +140,39 @@ fn a_class_is_a_type_and_that_of_the_named_keys_is_after_all_types() {
 }
 
 #[test]
+fn a_key_that_is_no_word_adds_none_to_a_dump() {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    // "a b", "x<CR><LF>flush_all<CR><LF>y", "<LF>", and a word that was sent as base64.
+    let keys = ["YSBi", "eA0KZmx1c2hfYWxsDQp5", "Cg==", "d29yZA=="];
+    for key in keys {
+        assert_eq!(client.ask(&format!("ms {key} 1 b\r\nv")).unwrap(), "HD");
+    }
+    client.set("a%b", "v").unwrap();
+    let mut lines = |request: &str, end: &str| {
+        client.send(format!("{request}\r\n").as_bytes()).unwrap();
+        let lines = std::iter::from_fn(|| Some(client.line().unwrap()).filter(|it| it != end));
+        lines.collect::<BTreeSet<_>>()
+    };
+    let asked = lines("lru_crawler mgdump all", "EN");
+    let mut expected: BTreeSet<_> = keys.iter().map(|key| format!("mg {key} b")).collect();
+    expected.insert("mg a%b".to_owned());
+    assert_eq!(asked, expected);
+    let listed = lines("stats cachedump 0 0", "END");
+    let names = ["a%20b", "x%0D%0Aflush_all%0D%0Ay", "%0A", "word", "a%b"];
+    let items = names.map(|name| format!("ITEM {name} [1 b; 0 s]"));
+    assert_eq!(listed, BTreeSet::from(items));
+    for request in asked {
+        assert_eq!(
+            client.ask(&format!("{request} s")).unwrap(),
+            "HD s1",
+            "{request}"
+        );
+    }
+}
+
+#[test]
 fn a_dump_lists_all_that_stays_while_others_write() {
     const KEYS: usize = 60_000;
     let home = Home::new(Config::standard());

@@ -1,12 +1,15 @@
 //! Replies to bytes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::Dump;
 use super::error::Complaint;
 use crate::clock::Time;
 use crate::command::refusal::Fault;
 use crate::command::{Hit, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
-use crate::value::Value;
+use crate::value::{Marks, Value};
 
 /// Writes the reply to a command, or of a retrieval its last line.
 pub fn reply(reply: &Reply, out: &mut Vec<u8>) {
@@ -113,12 +116,21 @@ pub fn dumped(dump: Dump, key: Key<'_>, view: View<'_>, now: Time, out: &mut Vec
         }
         Dump::Mg => {
             out.extend_from_slice(b"mg ");
-            write_key(key, out);
+            match key {
+                Key::Named(name) if !is_word(name, view) => {
+                    out.extend_from_slice(BASE64.encode(name).as_bytes());
+                    out.extend_from_slice(b" b");
+                }
+                Key::Named(_) | Key::Typed(_) => write_key(key, out),
+            }
             out.extend_from_slice(b"\r\n");
         }
         Dump::Cache => {
             out.extend_from_slice(b"ITEM ");
-            write_key(key, out);
+            match key {
+                Key::Named(name) if !is_word(name, view) => write_percent_encoded(key, out),
+                Key::Named(_) | Key::Typed(_) => write_key(key, out),
+            }
             let seconds = expires.unwrap_or(0);
             write_line(format_args!(" [{size} b; {seconds} s]"), out);
         }
@@ -153,6 +165,15 @@ fn write_key(key: Key<'_>, out: &mut Vec<u8>) {
         Key::Typed(typed) => write_part(format_args!("{typed}"), out),
         Key::Named(name) => out.extend_from_slice(name),
     }
+}
+
+/// True if a name can stand in a line as it is: a space or a line end in it would make other
+/// words, or another request, of whatever reads the line.
+fn is_word(name: &[u8], view: View<'_>) -> bool {
+    !view.marks().has(Marks::BINARY)
+        && !name
+            .iter()
+            .any(|byte| *byte == b' ' || byte.is_ascii_control())
 }
 
 /// Writes a key so that it is one word whatever bytes it has.
