@@ -15,6 +15,7 @@ use super::{Engine, Turn};
 use crate::command::{Fetch, Hit, Refusal, View, ViewValue};
 use crate::journal::{JournalError, Located};
 use crate::key::{Key, TypedKey};
+use crate::store::shard::Shard;
 use crate::value::{Blob, Content, Entry, Marks, Place, Value};
 
 /// A value that has to be read from its file.
@@ -82,6 +83,13 @@ impl Hot {
 
 /// Few, so that one can take a large value.
 const SHARDS: usize = 4;
+
+/// The value of an entry, if it is in memory and may leave.
+fn leaves(shard: &Shard, hash: u64, (key, cas): Of) -> Option<&Blob> {
+    let may_leave =
+        |blob: &&Blob| !blob.is_away() && shard.types().may_leave(key.prefix, blob.len());
+    shard.data(hash, key, cas).filter(may_leave)
+}
 
 impl Engine {
     /// What a reply says of a found entry; a value that has to be read goes to `cold`. Call it
@@ -177,20 +185,24 @@ impl Engine {
         self.journal.put_away(|leaving| {
             let (key, cas) = (leaving.key, leaving.seq);
             let hash = self.store.hashing().id(key.id);
-            let blob = {
-                let shard = self.store.read(hash);
-                let blob = shard.data(hash, key, cas);
-                blob.filter(|blob| shard.types().may_leave(key.prefix, blob.len()))
-                    .cloned()
-            };
-            let Some(place) = blob.as_ref().and_then(Blob::bytes).map(|it| leaving.at(it)) else {
-                return;
-            };
-            let mut shard = self.store.write(hash);
-            if shard.data(hash, key, cas).is_some_and(|it| !it.is_away()) {
-                shard.reform(hash, key, cas, Blob::away(place));
+            let blob = leaves(&self.store.read(hash), hash, (key, cas)).cloned();
+            if let Some(bytes) = blob.as_ref().and_then(Blob::bytes) {
+                let place = leaving.at(bytes);
+                // While it is held here its memory is not free.
+                drop(blob);
+                self.leave(key, cas, place);
             }
         });
+    }
+
+    /// A value is at a place in a file and leaves memory, if it still may: nobody has held its
+    /// lock since it was looked at.
+    fn leave(&self, key: TypedKey, cas: u64, place: Place) {
+        let hash = self.store.hashing().id(key.id);
+        let mut shard = self.store.write(hash);
+        if leaves(&shard, hash, (key, cas)).is_some() {
+            shard.reform(hash, key, cas, Blob::away(place));
+        }
     }
 
     /// A snapshot has been read back and has this value: it is there from now on, if it is away

@@ -11,7 +11,8 @@
 //! do (`cargo bench --bench evict` tells how much that is).
 
 use super::hashing::Hashing;
-use super::items::{Item, Items, hash_of, is_past};
+use super::item::{Item, hash_of, is_past};
+use super::items::Items;
 use crate::clock::Time;
 use crate::value::Marks;
 

@@ -263,6 +263,16 @@ mod tests {
             shards.apply(change, Stamp { seq, time }).unwrap();
         }
 
+        /// Stores a DATA value of so many bytes.
+        fn put(&mut self, id: u32, bytes: usize) {
+            self.apply(Change::Put {
+                key: Key::Typed(TypedKey { prefix: 3, id }),
+                value: Value::Data(Blob::unnamed(&vec![7; bytes])),
+                flags: 0,
+                expires: Expiry::NEVER,
+            });
+        }
+
         fn below(&mut self, end: u32) -> u32 {
             self.random.u32(0..end)
         }
@@ -415,6 +425,97 @@ mod tests {
             let after = life.state();
             assert_ne!(before, after);
             assert_eq!(seen_at_cut(&mut life, |_| {}), Some(after), "seed {seed}");
+        }
+    }
+
+    /// A store of named keys and a DATA type with one value of so many bytes each.
+    fn store_of(count: u32, bytes: usize, durable: bool) -> Life {
+        let mut life = Life::new(1);
+        let mut row = TypeDef::new(3, Kind::Data);
+        row.keep.durable = durable;
+        life.apply(Change::Types(Arc::new(TypeTable::new(vec![row]).unwrap())));
+        for id in 0..count {
+            life.put(id, bytes);
+        }
+        life
+    }
+
+    fn taken(life: &Life) -> usize {
+        let mut shards = life.store.write_set(ShardSet::ALL);
+        shards.shards_mut().for_each(Shard::tell);
+        drop(shards);
+        usize::try_from(life.store.memory_bytes()).unwrap()
+    }
+
+    fn take_all(life: &Life) -> usize {
+        let mut count = 0;
+        for at in 0..SHARDS {
+            let visit = |_: Key<'_>, _: &Entry| {
+                count += 1;
+                Ok::<_, Void>(())
+            };
+            life.store.visit_cut(at, visit).unwrap();
+        }
+        count
+    }
+
+    #[test]
+    fn values_that_only_a_snapshot_still_has_count_as_memory() {
+        const COUNT: u32 = 1000;
+        // Short values and such as are shared on their own.
+        for bytes in [2000, 40_000] {
+            let all = bytes * COUNT as usize;
+            let mut life = store_of(COUNT, bytes, true);
+            let begin = |life: &Life| {
+                let time = life.time;
+                life.store.write_set(ShardSet::ALL).begin_cut(time);
+            };
+            let before = taken(&life);
+            assert!(before > all);
+            begin(&life);
+            // Beside the values: what was kept of them, and bits of buckets.
+            let aside = 256 * 4096;
+            let key = |id| Key::Typed(TypedKey { prefix: 3, id });
+            let time = Expiry::at(Time(1 << 50));
+            for id in 0..COUNT {
+                let expires = Change::Expire {
+                    key: key(id),
+                    expires: time,
+                };
+                life.apply(expires);
+            }
+            let bound = before + aside + if bytes < 16 << 10 { all * 11 / 10 } else { 0 };
+            assert!(taken(&life) <= bound, "shared bytes are counted twice");
+            (0..COUNT / 2).for_each(|id| life.put(id, 1));
+            (COUNT / 2..COUNT).for_each(|id| life.apply(Change::Remove { key: key(id) }));
+            assert!(taken(&life) > all, "what is kept aside is not counted");
+            assert!(taken(&life) < before + aside);
+            assert_eq!(take_all(&life), COUNT as usize);
+            assert!(taken(&life) < aside);
+            // A table that grows keeps all of it aside, and shares it.
+            (0..COUNT).for_each(|id| life.put(id, bytes));
+            let before = taken(&life);
+            begin(&life);
+            (COUNT..COUNT * 20).for_each(|id| life.put(id, 0));
+            let grown = taken(&life);
+            assert!(grown < before + all / 2 + 64 * 20 * COUNT as usize + aside);
+            (0..COUNT).for_each(|id| life.apply(Change::Remove { key: key(id) }));
+            assert!(taken(&life) > grown - all / 2);
+            assert_eq!(take_all(&life), COUNT as usize);
+            assert!(taken(&life) < grown - all / 2);
+        }
+    }
+
+    #[test]
+    fn a_flush_keeps_nothing_for_a_snapshot_that_no_snapshot_takes() {
+        for durable in [true, false] {
+            let mut life = store_of(1000, 1000, durable);
+            let before = taken(&life);
+            let time = life.time;
+            life.store.write_set(ShardSet::ALL).begin_cut(time);
+            life.apply(Change::Flush { at: None });
+            assert_eq!(taken(&life) > before / 2, durable);
+            assert_eq!(take_all(&life), if durable { 1000 } else { 0 });
         }
     }
 

@@ -1,7 +1,5 @@
 //! The table of an INDEX or DATA type, or of the named keys, in one shard.
 
-use std::sync::Arc;
-
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
@@ -9,151 +7,15 @@ use super::cache::Cache;
 use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
+use super::item::{Item, hash_of, is, is_past, view};
 use super::pre_images::PreImages;
 use super::sizes::{Away, Sizes};
 use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
-use crate::command::{View, ViewValue};
-use crate::key::{Key, TypedKey};
-use crate::value::{Attributes, Blob, Head, Index, Marks};
-
-/// An item: a value and its header, as a slot of a table keeps it.
-pub(super) trait Item: Clone {
-    /// What the item takes on the heap, in bytes.
-    fn heap_bytes(&self) -> usize;
-    /// The value as the rules see it.
-    fn value(&self) -> ViewValue<'_>;
-    /// The named key that the item carries, if it carries one.
-    fn name(&self) -> &[u8];
-    /// The header.
-    fn head(&self) -> &Head;
-    /// The header, to be changed.
-    fn head_mut(&mut self) -> &mut Head;
-    /// When the item ends.
-    fn expires(&self) -> Expiry;
-    /// Sets when the item ends.
-    fn set_expires(&mut self, expires: Expiry);
-    /// How much of the value is in a data file and not in memory.
-    fn away(&self) -> Away {
-        Away::default()
-    }
-}
-
-/// The value carries its header.
-impl Item for Blob {
-    fn heap_bytes(&self) -> usize {
-        self.heap_bytes()
-    }
-    fn value(&self) -> ViewValue<'_> {
-        ViewValue::Data(self)
-    }
-    fn name(&self) -> &[u8] {
-        self.key()
-    }
-    fn head(&self) -> &Head {
-        self.head()
-    }
-    fn head_mut(&mut self) -> &mut Head {
-        self.head_mut()
-    }
-    fn expires(&self) -> Expiry {
-        self.expires()
-    }
-    fn set_expires(&mut self, expires: Expiry) {
-        self.set_expires(expires);
-    }
-    fn away(&self) -> Away {
-        if self.is_away() {
-            Away {
-                values: 1,
-                bytes: self.len() as u64,
-            }
-        } else {
-            Away::default()
-        }
-    }
-}
-
-/// An index and its header, which are apart because a fan-out shares the index alone.
-#[derive(Clone)]
-pub(super) struct IndexItem {
-    pub(super) index: Arc<Index>,
-    expires: Expiry,
-    head: Head,
-}
-
-impl IndexItem {
-    pub(super) fn new(index: Arc<Index>, id: u32, attributes: Attributes, marks: Marks) -> Self {
-        let mut head = Head::of(id);
-        head.set_attributes(attributes);
-        head.set_kept(marks);
-        let expires = attributes.expires;
-        Self {
-            index,
-            expires,
-            head,
-        }
-    }
-
-    /// The index has other members: its marks were those of the old ones.
-    pub(super) fn become_anew(&mut self) {
-        self.head = self.head.anew();
-    }
-}
-
-impl Item for IndexItem {
-    fn heap_bytes(&self) -> usize {
-        self.index.heap_bytes()
-    }
-    fn value(&self) -> ViewValue<'_> {
-        ViewValue::Index(&self.index)
-    }
-    fn name(&self) -> &[u8] {
-        &[]
-    }
-    fn head(&self) -> &Head {
-        &self.head
-    }
-    fn head_mut(&mut self) -> &mut Head {
-        &mut self.head
-    }
-    fn expires(&self) -> Expiry {
-        self.expires
-    }
-    fn set_expires(&mut self, expires: Expiry) {
-        self.expires = expires;
-    }
-}
-
-fn is<I: Item>(item: &I, key: Key<'_>) -> bool {
-    match key {
-        Key::Typed(TypedKey { id, .. }) => item.head().id() == id,
-        Key::Named(name) => item.name() == name,
-    }
-}
-
-pub(super) fn hash_of<I: Item>(item: &I, hashing: &Hashing) -> u64 {
-    match item.name() {
-        [] => hashing.id(item.head().id()),
-        name => hashing.name(name),
-    }
-}
-
-pub(super) fn is_past<I: Item>(item: &I, now: Time) -> bool {
-    item.expires().is_past(now)
-}
-
-fn view<I: Item>(item: &I) -> View<'_> {
-    let head = item.head();
-    View {
-        value: item.value(),
-        flags: head.flags(),
-        expires: item.expires(),
-        cas: head.cas(),
-        head: Some(head),
-    }
-}
+use crate::command::View;
+use crate::key::Key;
+use crate::value::{Head, Marks};
 
 /// What the items of a table are together.
 #[derive(Default)]
@@ -181,6 +43,25 @@ impl Totals {
         self.expiring -= usize::from(item.expires() != Expiry::NEVER);
         self.probation -= usize::from(item.head().marks().has(Marks::PROBATION));
         self.away -= item.away();
+    }
+
+    /// Changes an item. What a snapshot shared with it and no longer does is the snapshot's alone.
+    fn change<I: Item>(
+        &mut self,
+        item: &mut I,
+        cut: Option<&mut PreImages<I>>,
+        change: impl FnOnce(&mut I),
+    ) {
+        let shared = match cut {
+            Some(cut) if item.is_shared() => Some((cut, item.shared_bytes())),
+            Some(_) | None => None,
+        };
+        self.sub(item);
+        change(item);
+        self.add(item);
+        if let Some((cut, before)) = shared {
+            cut.inherit(before.saturating_sub(item.shared_bytes()));
+        }
     }
 }
 
@@ -255,7 +136,7 @@ impl<I: Item> Items<I> {
             }
         };
         if let Some(old) = replaced {
-            self.totals.sub(&old);
+            self.part_with(&old);
         }
     }
 
@@ -271,10 +152,11 @@ impl<I: Item> Items<I> {
         let Some(item) = found.filter(|item| !is_past(*item, now)) else {
             return false;
         };
-        self.totals.sub(item);
-        edit(item);
-        item.head_mut().set_cas(cas);
-        self.totals.add(item);
+        let change = |item: &mut I| {
+            edit(item);
+            item.head_mut().set_cas(cas);
+        };
+        self.totals.change(item, self.cut.as_deref_mut(), change);
         true
     }
 
@@ -288,13 +170,15 @@ impl<I: Item> Items<I> {
         let Some(item) = self.slots.find_mut(hash, |item| is(item, key)) else {
             return false;
         };
-        let head = item.head_mut();
-        if let Some(marks) = marks {
-            head.set_kept(marks);
-        }
-        if let Some(cas) = cas {
-            head.set_cas(cas);
-        }
+        self.totals.change(item, self.cut.as_deref_mut(), |item| {
+            let head = item.head_mut();
+            if let Some(marks) = marks {
+                head.set_kept(marks);
+            }
+            if let Some(cas) = cas {
+                head.set_cas(cas);
+            }
+        });
         true
     }
 
@@ -315,9 +199,7 @@ impl<I: Item> Items<I> {
         let Some(item) = found.filter(|item| item.head().cas() == cas) else {
             return false;
         };
-        self.totals.sub(item);
-        reform(item);
-        self.totals.add(item);
+        self.totals.change(item, self.cut.as_deref_mut(), reform);
         true
     }
 
@@ -327,9 +209,8 @@ impl<I: Item> Items<I> {
         let Some(item) = self.slots.find_mut(hash, |item| is(item, key)) else {
             return false;
         };
-        self.totals.sub(item);
-        item.set_expires(expires);
-        self.totals.add(item);
+        let change = |item: &mut I| item.set_expires(expires);
+        self.totals.change(item, self.cut.as_deref_mut(), change);
         true
     }
 
@@ -339,9 +220,17 @@ impl<I: Item> Items<I> {
             return false;
         };
         let (item, _) = slot.remove();
-        self.totals.sub(&item);
+        self.part_with(&item);
         self.give_back(hashing);
         true
+    }
+
+    /// An item leaves the table. What a snapshot shares with it is the snapshot's alone now.
+    fn part_with(&mut self, old: &I) {
+        self.totals.sub(old);
+        if let Some(cut) = &mut self.cut {
+            cut.inherit(old.shared_bytes());
+        }
     }
 
     /// Of the item in a bucket its header, when it ends, and what it takes on the heap, in bytes.
@@ -382,7 +271,7 @@ impl<I: Item> Items<I> {
                 Some(expires) if expires.is_past(now) => {
                     if let Ok(slot) = self.slots.get_bucket_entry(at) {
                         let (item, _) = slot.remove();
-                        self.totals.sub(&item);
+                        self.part_with(&item);
                         swept.dropped(Some(item.head()));
                     }
                 }
@@ -483,6 +372,8 @@ impl<I: Item> Items<I> {
                 .filter_map(|at| self.slots.get_bucket(at));
             items.for_each(take);
         } else if let Some(kept) = cut.next_kept() {
+            let alone = |item: &I| item.heap_bytes().saturating_sub(item.shared_bytes());
+            cut.release(kept.iter().map(alone).sum());
             kept.iter().for_each(take);
         } else {
             self.cut = None;

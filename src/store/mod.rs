@@ -10,6 +10,7 @@ mod cache;
 mod counters;
 pub mod cut;
 pub mod hashing;
+mod item;
 mod items;
 pub mod locks;
 mod pre_images;

@@ -20,6 +20,8 @@ pub(super) struct PreImages<T> {
     /// A set bit: the bucket is not.
     settled: Vec<u64>,
     chunks: Vec<Vec<T>>,
+    /// What the values that were kept have on the heap and the table's own no longer share.
+    heap_bytes: usize,
 }
 
 impl<T> PreImages<T> {
@@ -29,12 +31,25 @@ impl<T> PreImages<T> {
             left: 0..buckets,
             settled: vec![0; buckets.div_ceil(64)],
             chunks: Vec::new(),
+            heap_bytes: 0,
         }
     }
 
-    /// What this takes, in bytes; but for what values have on the heap, which may be shared.
+    /// What this takes, in bytes, beside what the table itself shares with it.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.settled.as_slice()) + self.chunks.len() * CHUNK_ENTRIES * size_of::<T>()
+        let lists = self.chunks.len() * CHUNK_ENTRIES * size_of::<T>();
+        size_of_val(self.settled.as_slice()) + lists + self.heap_bytes
+    }
+
+    /// The table has given up so many bytes that it shared with what was kept. Who else shares
+    /// them for a moment, a reply on its way, makes this somewhat more than there is.
+    pub(super) fn inherit(&mut self, bytes: usize) {
+        self.heap_bytes += bytes;
+    }
+
+    /// So many of those bytes are taken and go.
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.heap_bytes = self.heap_bytes.saturating_sub(bytes);
     }
 
     /// Settles a bucket, whose entry is about to change or to come; true if it was owed.

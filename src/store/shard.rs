@@ -376,7 +376,8 @@ impl Shard {
         fits.map_err(|unfit| stamp.misfit(&format_args!("{counter} {unfit}")))
     }
 
-    /// Drops every entry. What a snapshot in the making still needs stays aside, as it is.
+    /// Drops every entry. What a snapshot in the making still needs stays aside, as it is: what is
+    /// durable.
     pub(super) fn clear(&mut self, seq: u64) {
         let empty = Self::new(
             Arc::clone(&self.types),
@@ -388,6 +389,7 @@ impl Shard {
         self.cut = match old.cut.take() {
             Some(ShardCut::Live(progress)) => {
                 old.cut = Some(ShardCut::Live(progress));
+                old.forget_volatile();
                 Some(ShardCut::Flushed(Box::new(old)))
             }
             flushed => flushed,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::counters::{Counters, Number, Step};
 use super::hashing::Hashing;
-use super::items::{IndexItem, Items};
+use super::item::IndexItem;
+use super::items::Items;
 use super::shard::Stamp;
 use super::sizes::Sizes;
 use super::sweep::Swept;

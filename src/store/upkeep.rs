@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::clock::{Expiry, Time};
 use crate::key::{Key, TypedKey};
 use crate::types::WhenFull;
-use crate::value::{Blob, Head, Marks};
+use crate::value::{Head, Marks};
 
 /// How many buckets are looked at for victims under one hold of the lock.
 const VICTIM_STEPS: usize = 4096;
@@ -28,8 +28,8 @@ pub struct Victim {
 #[derive(Clone, Debug)]
 enum VictimName {
     Typed(TypedKey),
-    /// The value carries the key.
-    Named(Blob),
+    /// A copy: a share of the item would keep its memory.
+    Named(Box<[u8]>),
 }
 
 impl Victim {
@@ -37,7 +37,7 @@ impl Victim {
     pub fn key(&self) -> Key<'_> {
         match &self.name {
             VictimName::Typed(key) => Key::Typed(*key),
-            VictimName::Named(blob) => Key::Named(blob.key()),
+            VictimName::Named(name) => Key::Named(name),
         }
     }
 }
@@ -178,7 +178,7 @@ impl Shard {
             None => {
                 let bucket = self.named.victim(hashing, now, steps)?;
                 let blob = self.named.slots.get_bucket(bucket)?;
-                let name = VictimName::Named(blob.clone());
+                let name = VictimName::Named(blob.key().into());
                 let bytes = blob.heap_bytes() as u64;
                 let gone = gone(blob.head(), blob.expires(), now);
                 (gone, bucket, Victim { name, bytes })

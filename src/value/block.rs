@@ -15,7 +15,7 @@
 //! that is alone.
 //!
 //! The count has 16 bits. A clone that would not fit them copies the block: a clone is another
-//! block with the same contents, and whether it shares them nobody can tell. Bytes from
+//! block with the same contents, and only the figures of memory tell whether it shares them. Bytes from
 //! [`LONG_BYTES`] on are in an `Arc` of their own, so that even then they are not copied.
 
 #![expect(
@@ -32,6 +32,9 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 /// From how many bytes on they are shared by all copies of a block.
 pub const LONG_BYTES: usize = 16 << 10;
+
+/// About what long bytes take beside themselves.
+const LONG_FRONT: usize = 64;
 
 /// How the allocation of a block is laid out. The lower bits are the number of its bytes, which
 /// are less than [`LONG_BYTES`].
@@ -222,8 +225,19 @@ impl<H> Block<H> {
     /// What this takes on the heap, in bytes: the sizes that allocators have, and 8 that the one
     /// of the C library adds.
     pub(super) fn heap_bytes(&self) -> usize {
-        let long = self.long_bytes().map_or(0, |bytes| bytes.len() + 64);
+        let long = self
+            .long_bytes()
+            .map_or(0, |bytes| bytes.len() + LONG_FRONT);
         (self.shape().layout::<Front<H>>().size() + 8).next_multiple_of(16) + long
+    }
+
+    /// What of this other blocks share, in bytes.
+    pub(super) fn shared_bytes(&self) -> usize {
+        match self.long_bytes() {
+            _ if !self.is_alone() => self.heap_bytes(),
+            Some(bytes) if Arc::strong_count(bytes) > 1 => bytes.len() + LONG_FRONT,
+            Some(_) | None => 0,
+        }
     }
 
     /// True if no other block points at the allocation.

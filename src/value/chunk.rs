@@ -92,6 +92,11 @@ impl Chunk {
         self.rest.heap_bytes()
     }
 
+    /// What of it copies of the chunk share, in bytes.
+    pub(super) fn shared_bytes(&self) -> usize {
+        self.rest.shared_bytes()
+    }
+
     /// Where it is in memory.
     #[cfg(test)]
     pub(super) fn address(&self) -> usize {

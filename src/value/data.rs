@@ -240,6 +240,11 @@ impl Blob {
     pub fn heap_bytes(&self) -> usize {
         self.0.heap_bytes()
     }
+
+    /// What of this other blobs share, in bytes.
+    pub fn shared_bytes(&self) -> usize {
+        self.0.shared_bytes()
+    }
 }
 
 /// Blobs are equal if key and value are, whatever the items are that they belong to.

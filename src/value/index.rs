@@ -184,6 +184,11 @@ impl Index {
         let places = self.chunks.capacity() * size_of::<Chunk>();
         self.chunk_bytes + places.next_multiple_of(16) + size_of::<Self>() + 16
     }
+
+    /// What of this copies of the index share, in bytes.
+    pub fn shared_bytes(&self) -> usize {
+        self.chunks.iter().map(Chunk::shared_bytes).sum()
+    }
 }
 
 /// Indexes are equal if their members are, however they are packed.
