@@ -66,7 +66,7 @@ impl<'a> Arith<'a> {
             Some(_) => return Err(Refusal::NonNumeric),
             None => counting.initial,
         };
-        let number = stepped(key, from, step, 1, &counting)?;
+        let number = stepped(key, from, step, &counting)?;
         let (key, expires) = (Key::Typed(key), counting.ends(ctx.now));
         let change = if old.is_none() && expires != Expiry::NEVER {
             Change::Put {
@@ -132,15 +132,9 @@ impl<'a> Arith<'a> {
     }
 }
 
-/// What `times` steps make of a counter's number.
-pub fn stepped(
-    key: TypedKey,
-    from: u64,
-    step: Delta,
-    times: u32,
-    counting: &Counting,
-) -> Result<u64, Refusal> {
-    let number = step.apply_within(from, times, counting);
+/// What a step makes of a counter's number.
+fn stepped(key: TypedKey, from: u64, step: Delta, counting: &Counting) -> Result<u64, Refusal> {
+    let number = step.apply_within(from, 1, counting);
     number.ok_or(Refusal::OutOfBounds {
         key,
         min: counting.min,

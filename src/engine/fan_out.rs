@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::evict::Tries;
 use super::{Answer, Engine, Turn, room_bytes};
-use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue, arith};
+use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
 use crate::store::locks::{ShardSet, WriteSet};
-use crate::types::{Counting, Overflow, TypeTable};
+use crate::types::{Counting, TypeTable};
 use crate::value::{Delta, Index};
 
 /// From how many members on all shards are locked: with 256 shards, most of them would be
@@ -178,8 +178,10 @@ fn decide<'a>(
             change: None,
         });
     }
-    if step.counting.overflow == Overflow::Error {
-        check_each(step, index, shards, ctx)?;
+    let steps = (step.target, step.delta, step.weighted);
+    if let Some(key) = shards.refusing(index, steps, &step.counting, ctx.now) {
+        let Counting { min, max, .. } = step.counting;
+        return Err(Refusal::OutOfBounds { key, min, max });
     }
     let change = Change::FanOut {
         index: key,
@@ -190,29 +192,4 @@ fn decide<'a>(
         reply,
         change: Some(change),
     })
-}
-
-/// Refuses the whole fan-out if one counter refuses its step.
-fn check_each(
-    step: &Step,
-    index: &Index,
-    shards: &WriteSet<'_>,
-    ctx: &Context<'_>,
-) -> Result<(), Refusal> {
-    for member in index.iter() {
-        let key = TypedKey {
-            prefix: step.target,
-            id: member.id,
-        };
-        let from = match shards.view(Key::Typed(key), ctx.now) {
-            Some(View {
-                value: ViewValue::Number(number),
-                ..
-            }) => number,
-            Some(_) | None => step.counting.initial,
-        };
-        let times = if step.weighted { member.attribute } else { 1 };
-        arith::stepped(key, from, step.delta, times, &step.counting)?;
-    }
-    Ok(())
 }

@@ -265,8 +265,9 @@ pub(super) fn take(
             {
                 carry_out(shards, threads, std::mem::take(&mut waiting)).map_err(failed)?;
                 (around.before)(shards, &change, stamp.time)
-                    .and_then(|()| apply_alone(shards, change, stamp))
                     .map_err(|error| failed(Failure::Refused(order, error)))?;
+                let applied = shards.replay(change, stamp);
+                applied.map_err(|misfit| failed(Failure::misfit(order, &misfit)))?;
                 (around.after)()?;
             }
         }
@@ -277,22 +278,6 @@ pub(super) fn take(
     }
     carry_out(shards, threads, waiting).map_err(failed)?;
     Ok(taken)
-}
-
-/// Carries out a record that concerns more shards than one. What new types keep in memory only
-/// was gone when the process ended, so it is not for later records to find.
-fn apply_alone(
-    shards: &mut WriteSet<'_>,
-    change: Change<'_>,
-    stamp: Stamp,
-) -> Result<(), ReplayError> {
-    let are_types = matches!(change, Change::Types(_));
-    let applied = shards.apply(change, stamp);
-    applied.map_err(|misfit| ReplayError(misfit.to_string()))?;
-    if are_types {
-        shards.forget_volatile();
-    }
-    Ok(())
 }
 
 /// The parts that are decoded at a time.

@@ -9,13 +9,14 @@ use super::Store;
 use super::counters::{Plain, Ruled, Step};
 use super::hashing::shard_of;
 use super::shard::{Misfit, Shard, Stamp};
+use super::table::Unfit;
 use crate::clock::Time;
 use crate::command::change::Change;
 use crate::command::{View, ViewValue};
 use crate::holds::Hold;
 use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
-use crate::types::{Counting, TypeTable};
+use crate::types::{Counting, Kind, Overflow, TypeTable};
 use crate::value::{Blob, Delta, Entry, Index, Member};
 
 const WORDS: usize = SHARDS / 64;
@@ -84,6 +85,15 @@ impl<'s> ReadSet<'s> {
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.guards.iter().map(|guard| &**guard)
     }
+}
+
+/// What a fan-out is about.
+struct FanOut {
+    members: Arc<Index>,
+    /// A counter is stepped as many times as its member's attribute says.
+    weighted: bool,
+    kind: Kind,
+    counting: Counting,
 }
 
 /// Shards locked for writing.
@@ -192,11 +202,15 @@ impl<'s> WriteSet<'s> {
         self.shard_mut(hash, stamp)?.apply(hash, change, stamp)
     }
 
-    /// Drops all entries that are in no journal, as the end of the process does.
-    pub fn forget_volatile(&mut self) {
-        for shard in &mut self.guards {
-            shard.forget_volatile();
+    /// Carries out a change that the journal holds, as a restart does: what new types keep in
+    /// memory only was gone when the process ended, so it is not for later records to find.
+    pub fn replay(&mut self, change: Change<'_>, stamp: Stamp) -> Result<(), Misfit> {
+        let are_types = matches!(change, Change::Types(_));
+        self.apply(change, stamp)?;
+        if are_types {
+            self.shards_mut().for_each(Shard::forget_volatile);
         }
+        Ok(())
     }
 
     /// As [`Shard::reform`], in a locked shard.
@@ -213,6 +227,72 @@ impl<'s> WriteSet<'s> {
             .restore(hash, key, entry, stamp)
     }
 
+    /// The first counter of a fan-out that refuses its step, if one does.
+    pub fn refusing(
+        &self,
+        index: &Index,
+        (target, delta, weighted): (u16, Delta, bool),
+        counting: &Counting,
+        now: Time,
+    ) -> Option<TypedKey> {
+        if counting.overflow != Overflow::Error {
+            return None;
+        }
+        let keyed = |member: Member| {
+            (
+                TypedKey {
+                    prefix: target,
+                    id: member.id,
+                },
+                member.attribute,
+            )
+        };
+        let refuses = |(key, attribute): &(TypedKey, u32)| {
+            let from = match self.view(Key::Typed(*key), now).map(|view| view.value) {
+                Some(ViewValue::Number(number)) => number,
+                Some(_) | None => counting.initial,
+            };
+            let times = if weighted { *attribute } else { 1 };
+            delta.apply_within(from, times, counting).is_none()
+        };
+        index.iter().map(keyed).find(refuses).map(|(key, _)| key)
+    }
+
+    /// Finds out whether a fan-out fits as a whole; if it does not, [`WriteSet::apply`] may leave
+    /// it half done.
+    pub fn check_fan_out(
+        &self,
+        (index, target): (TypedKey, u16),
+        delta: Delta,
+        stamp: Stamp,
+    ) -> Result<(), Misfit> {
+        let FanOut {
+            members,
+            weighted,
+            counting,
+            ..
+        } = self.fan_out_of(index, target, stamp)?;
+        match self.refusing(&members, (target, delta, weighted), &counting, stamp.time) {
+            Some(key) => Err(stamp.misfit(&format_args!("{key} {}", Unfit::OutOfBounds))),
+            None => Ok(()),
+        }
+    }
+
+    fn fan_out_of(&self, index: TypedKey, target: u16, stamp: Stamp) -> Result<FanOut, Misfit> {
+        let members = self.index(index, stamp.time).cloned();
+        let members = members.ok_or_else(|| stamp.misfit(&format_args!("{index} is not there")))?;
+        let types = self.types().map(Arc::clone).unwrap_or_default();
+        let counters = types
+            .get(target)
+            .ok_or_else(|| stamp.misfit(&format_args!("there is no type {target}")))?;
+        Ok(FanOut {
+            members,
+            weighted: types.get(index.prefix).is_some_and(|row| row.weighted),
+            kind: counters.kind,
+            counting: counters.counting(),
+        })
+    }
+
     fn fan_out(
         &mut self,
         index: TypedKey,
@@ -220,14 +300,13 @@ impl<'s> WriteSet<'s> {
         delta: Delta,
         stamp: Stamp,
     ) -> Result<(), Misfit> {
-        let members = self.index(index, stamp.time).cloned();
-        let members = members.ok_or_else(|| stamp.misfit(&format_args!("{index} is not there")))?;
-        let types = self.types().map(Arc::clone).unwrap_or_default();
-        let counters = types.get(target).map(|row| (row.kind, row.counting()));
-        let Some((kind, counting)) = counters else {
-            return Err(stamp.misfit(&format_args!("there is no type {target}")));
-        };
-        if types.get(index.prefix).is_some_and(|row| row.weighted) {
+        let FanOut {
+            members,
+            weighted,
+            kind,
+            counting,
+        } = self.fan_out_of(index, target, stamp)?;
+        if weighted {
             for Member { id, attribute } in members.iter() {
                 let step = Ruled {
                     delta,

@@ -171,21 +171,14 @@ impl Shard {
             .is_some_and(|table| table.walk(&self.hashing, spot, now, &mut visit))
     }
 
-    /// How many entries of a type, or with `None` of the named keys, are alive at `now`.
-    pub fn count(&self, prefix: Option<u16>, now: Time) -> usize {
+    /// True if an entry of a type, or with `None` of the named keys, is alive at `now`.
+    pub fn has_live(&self, prefix: Option<u16>, now: Time) -> bool {
         let Some(prefix) = prefix else {
-            return self.named.iter(now).count();
+            return self.named.iter(now).next().is_some();
         };
-        let mut count = 0;
-        let mut visit = |_, _: View<'_>| {
-            count += 1;
-            Ok::<_, std::convert::Infallible>(())
-        };
-        let Some(table) = self.table(prefix) else {
-            return 0;
-        };
-        let Ok(()) = table.for_each(&self.hashing, now, &mut visit);
-        count
+        let mut first = |_, _: View<'_>| Err(());
+        let table = self.table(prefix);
+        table.is_some_and(|table| table.for_each(&self.hashing, now, &mut first).is_err())
     }
 
     /// Carries out a change, or a batch, of one entry of this shard. Several shards' changes (a

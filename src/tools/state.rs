@@ -59,12 +59,20 @@ impl Sink for Lenient<'_, '_> {
         }
         self.outcome.time = self.outcome.time.max(time);
         let stamp = Stamp { seq, time };
-        // Only a batch can fit in part.
-        let before = match &change {
-            Change::Batch(changes) => self.images(changes),
-            _ => Vec::new(),
+        // A batch can fit in part, and so can a fan-out.
+        let (fits, before) = match &change {
+            Change::Batch(changes) => (Ok(()), self.images(changes)),
+            Change::FanOut {
+                index,
+                target,
+                delta,
+            } => {
+                let fits = self.shards.check_fan_out((*index, *target), *delta, stamp);
+                (fits, Vec::new())
+            }
+            _ => (Ok(()), Vec::new()),
         };
-        match self.shards.apply(change, stamp) {
+        match fits.and_then(|()| self.shards.replay(change, stamp)) {
             Ok(()) => self.outcome.records += u64::from(!in_snapshot),
             Err(misfit) => {
                 self.put_back(before);
@@ -193,7 +201,8 @@ pub(super) fn make(
 mod tests {
     use super::*;
     use crate::clock::Expiry;
-    use crate::value::{Blob, Value};
+    use crate::types::{Kind, Overflow, TypeDef};
+    use crate::value::{Blob, Delta, Member, Value};
 
     fn put<'a>(name: &'a [u8], value: &[u8]) -> Change<'a> {
         Change::Put {
@@ -204,37 +213,110 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_batch_that_does_not_fit_is_left_out_whole() {
+    /// Calls `test` with an empty state.
+    fn with_lenient(test: impl FnOnce(Lenient<'_, '_>)) {
         let store = Store::default();
         let plan = Plan::default();
         let mut progress = Progress::bytes("testing", 0, true);
-        let mut lenient = Lenient {
+        test(Lenient {
             shards: store.write_set(ShardSet::ALL),
             plan: &plan,
             outcome: Outcome::default(),
             progress: &mut progress,
-        };
-        let missing = Change::Remove {
-            key: Key::Named(b"missing"),
-        };
-        lenient.change(1, Time(1), put(b"old", b"before"));
-        let batch = vec![put(b"old", b"after"), put(b"new", b"x"), missing.clone()];
-        lenient.change(2, Time(2), Change::Batch(batch));
-        lenient.change(3, Time(3), missing);
-        lenient.change(4, Time(4), put(b"last", b"y"));
-        let outcome = &lenient.outcome;
-        assert_eq!((outcome.records, outcome.misfits), (2, 2));
-        assert_eq!(outcome.told.len(), 2);
-        let entry = |name| {
-            let view = lenient.shards.view(Key::Named(name), Time(5));
-            view.map(|view| view.to_entry())
-        };
-        let Value::Data(old) = entry(b"old").unwrap().value else {
-            panic!("it is no longer bytes");
-        };
-        assert_eq!(old.bytes(), Some(&b"before"[..]));
-        assert_eq!(entry(b"new"), None);
-        assert!(entry(b"last").is_some());
+        });
+    }
+
+    fn types(rows: Vec<TypeDef>) -> Change<'static> {
+        Change::Types(Arc::new(TypeTable::new(rows).unwrap()))
+    }
+
+    #[test]
+    fn a_fan_out_that_does_not_fit_is_left_out_whole() {
+        with_lenient(|mut lenient| {
+            let mut index = TypeDef::new(3, Kind::Index);
+            index.target = Some(4);
+            let mut counters = TypeDef::new(4, Kind::Counter);
+            counters.counter.max = Some(5);
+            counters.counter.overflow = Some(Overflow::Error);
+            lenient.change(1, Time(1), types(vec![index, counters]));
+            let typed = |prefix, id| TypedKey { prefix, id };
+            let (ids, last) = (1..200, 199);
+            let member = |id| Member { id, attribute: 0 };
+            let added: Vec<_> = ids.clone().map(member).collect();
+            let members = Change::Members {
+                key: typed(3, 1),
+                create: Some((0, Expiry::NEVER)),
+                added: added.into(),
+                removed: Vec::new().into(),
+            };
+            lenient.change(2, Time(1), members);
+            let full = Change::Number {
+                key: Key::Typed(typed(4, last)),
+                number: 5,
+            };
+            lenient.change(3, Time(1), full);
+            let (negative, amount) = (false, 1);
+            let fan_out = Change::FanOut {
+                index: typed(3, 1),
+                target: 4,
+                delta: Delta { negative, amount },
+            };
+            lenient.change(4, Time(1), fan_out);
+            let outcome = &lenient.outcome;
+            assert_eq!((outcome.records, outcome.misfits), (3, 1));
+            for id in ids {
+                let found = lenient.shards.view(Key::Typed(typed(4, id)), Time(1));
+                assert_eq!(found.is_some(), id == last, "{id}");
+            }
+        });
+    }
+
+    #[test]
+    fn new_types_end_what_was_in_memory_only_as_a_start_does() {
+        with_lenient(|mut lenient| {
+            let mut row = TypeDef::new(3, Kind::Data);
+            lenient.change(1, Time(1), types(vec![row]));
+            let key = Key::Typed(TypedKey { prefix: 3, id: 1 });
+            let value = Value::Data(Blob::unnamed(b"x"));
+            let (flags, expires) = (0, Expiry::NEVER);
+            let put = Change::Put {
+                key,
+                value,
+                flags,
+                expires,
+            };
+            lenient.change(2, Time(1), put);
+            assert!(lenient.shards.view(key, Time(1)).is_some());
+            row.keep.durable = false;
+            lenient.change(3, Time(1), types(vec![row]));
+            assert!(lenient.shards.view(key, Time(1)).is_none());
+        });
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_left_out_whole() {
+        with_lenient(|mut lenient| {
+            let missing = Change::Remove {
+                key: Key::Named(b"missing"),
+            };
+            lenient.change(1, Time(1), put(b"old", b"before"));
+            let batch = vec![put(b"old", b"after"), put(b"new", b"x"), missing.clone()];
+            lenient.change(2, Time(2), Change::Batch(batch));
+            lenient.change(3, Time(3), missing);
+            lenient.change(4, Time(4), put(b"last", b"y"));
+            let outcome = &lenient.outcome;
+            assert_eq!((outcome.records, outcome.misfits), (2, 2));
+            assert_eq!(outcome.told.len(), 2);
+            let entry = |name| {
+                let view = lenient.shards.view(Key::Named(name), Time(5));
+                view.map(|view| view.to_entry())
+            };
+            let Value::Data(old) = entry(b"old").unwrap().value else {
+                panic!("it is no longer bytes");
+            };
+            assert_eq!(old.bytes(), Some(&b"before"[..]));
+            assert_eq!(entry(b"new"), None);
+            assert!(entry(b"last").is_some());
+        });
     }
 }

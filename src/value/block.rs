@@ -15,8 +15,8 @@
 //! that is alone.
 //!
 //! The count has 16 bits. A clone that would not fit them copies the block: a clone is another
-//! block with the same contents, and only the figures of memory tell whether it shares them. Bytes from
-//! [`LONG_BYTES`] on are in an `Arc` of their own, so that even then they are not copied.
+//! block with the same contents, and only the figures of memory tell whether it shares them. Bytes
+//! from [`LONG_BYTES`] on are in an `Arc` of their own, so that even then they are not copied.
 
 #![expect(
     unsafe_code,
