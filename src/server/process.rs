@@ -31,36 +31,32 @@ pub fn cpu_seconds() -> Cpu {
 }
 
 /// Descriptors that the server needs beside its clients': for listeners, data files, the log and
-/// the runtimes.
+/// what all threads share.
 const OWN_DESCRIPTORS: u64 = 128;
 
-/// Has the system allow as many file descriptors as `max_clients` and the server's own files
-/// need. Returns how many clients there may be: fewer, with a line in the log, if the system
-/// allows no more. So a client too many is told, and the server's own files can be opened.
-pub fn allow_clients(max_clients: usize) -> usize {
-    let needed = max_clients as u64 + OWN_DESCRIPTORS;
+/// Those of one worker's runtime, and to spare.
+const WORKER_DESCRIPTORS: u64 = 4;
+
+/// Has the system allow as many file descriptors as it may. Returns how many clients there may
+/// be: fewer than `max_clients`, with a line in the log, if these and the server's own files need
+/// more. So a client too many is told, and the server's own files can be opened.
+pub fn allow_clients(max_clients: usize, threads: usize) -> usize {
+    let own = OWN_DESCRIPTORS + WORKER_DESCRIPTORS * threads as u64;
+    let needed = max_clients as u64 + own;
     let limit = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
-    if enough(limit.current) {
-        return max_clients;
-    }
-    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-    let set = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(raised),
-            ..limit
-        },
-    );
-    let allowed = if set.is_ok() {
-        raised
-    } else {
-        limit.current.unwrap_or(needed)
+    let current = limit.current.unwrap_or(u64::MAX);
+    // Where there is no hard limit the kernel has one of its own: no more is asked for than needed.
+    let raised = current.max(limit.maximum.unwrap_or(needed));
+    let more = Rlimit {
+        current: Some(raised),
+        ..limit
     };
+    let is_raised = raised > current && setrlimit(Resource::Nofile, more).is_ok();
+    let allowed = if is_raised { raised } else { current };
     if allowed >= needed {
         return max_clients;
     }
-    let clients = usize::try_from(allowed.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(max_clients);
+    let clients = usize::try_from(allowed.saturating_sub(own)).unwrap_or(max_clients);
     let clients = clients.clamp(1, max_clients);
     tracing::warn!(
         "max_clients = {max_clients} needs {needed} file descriptors and the system allows \

@@ -99,7 +99,7 @@ impl Shared {
             access,
             logins,
             buffers: Buffers::new(config.client_memory),
-            clients_max: AtomicUsize::new(process::allow_clients(config.max_clients)),
+            clients_max: AtomicUsize::new(process::allow_clients(config.max_clients, threads)),
             config: RwLock::new(config),
             clients: Clients::default(),
             tallies: (0..threads).map(|_| Arc::default()).collect(),
@@ -137,7 +137,7 @@ impl Shared {
 
     /// Puts another configuration in force.
     pub fn set_config(&self, config: Arc<Config>) {
-        let clients_max = process::allow_clients(config.max_clients);
+        let clients_max = process::allow_clients(config.max_clients, self.tallies.len());
         self.clients_max.store(clients_max, Relaxed);
         *self.config.write() = config;
     }

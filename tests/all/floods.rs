@@ -257,16 +257,35 @@ fn one_client_too_many_is_told_and_the_others_go_on() {
 }
 
 #[test]
+fn a_soft_limit_of_descriptors_is_raised_as_far_as_it_may() {
+    let home = Home::new(Config::standard()).started_by(&[
+        "sh",
+        "-c",
+        "ulimit -S -n 3000; ulimit -H -n 4000; exec \"$0\" \"$@\"",
+    ]);
+    let daemon = home.start();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["4000", "4000"], "{limits}");
+}
+
+#[test]
 fn fewer_descriptors_than_clients_are_told_and_kept_to() {
     let mut home = Home::new(Config::standard()).started_by(&[
         "sh",
         "-c",
-        "ulimit -n 160; exec \"$0\" \"$@\"",
+        "ulimit -n 200; exec \"$0\" \"$@\"",
     ]);
-    home.reconfigure(|config| config.set("server", "max_clients", "1000"));
+    home.reconfigure(|config| {
+        config.set("server", "max_clients", "1000");
+        config.set("server", "threads", "10");
+    });
     let daemon = home.start();
     daemon.logged(&[
-        "max_clients = 1000 needs 1128 file descriptors",
+        "max_clients = 1000 needs 1168 file descriptors",
         "32 clients are served",
     ]);
     let mut kept: Vec<_> = (0..32).map(|_| daemon.client()).collect();
