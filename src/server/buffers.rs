@@ -22,7 +22,7 @@ pub struct Buffers {
     inputs: Arc<Semaphore>,
     /// The permits that there are.
     permits: usize,
-    outputs: AtomicUsize,
+    outputs: Arc<AtomicUsize>,
     outputs_max: usize,
 }
 
@@ -34,7 +34,7 @@ impl Buffers {
         Self {
             inputs: Arc::new(Semaphore::new(permits)),
             permits,
-            outputs: AtomicUsize::new(0),
+            outputs: Arc::default(),
             outputs_max: half,
         }
     }
@@ -58,16 +58,11 @@ impl Buffers {
         (self.permits - self.inputs.available_permits().min(self.permits)) * PERMIT_BYTES
     }
 
-    /// Takes note that a connection's replies held `before` bytes and hold `now`.
-    pub fn count_output(&self, before: usize, now: usize) {
-        match (charged(before), charged(now)) {
-            (before, now) if before == now => {}
-            (before, now) if before < now => {
-                self.outputs.fetch_add(now - before, Relaxed);
-            }
-            (before, now) => {
-                self.outputs.fetch_sub(before - now, Relaxed);
-            }
+    /// The share of a connection's replies, which is nothing yet.
+    pub fn share(&self) -> Share {
+        Share {
+            outputs: Arc::clone(&self.outputs),
+            bytes: 0,
         }
     }
 
@@ -107,6 +102,33 @@ impl Buffers {
     }
 }
 
+/// What one connection's replies take of the memory. It goes back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    outputs: Arc<AtomicUsize>,
+    /// What has been counted, whatever became of the buffer since.
+    bytes: usize,
+}
+
+impl Share {
+    /// Takes note that the replies hold `capacity` bytes now.
+    pub fn set(&mut self, capacity: usize) {
+        let now = charged(capacity);
+        let before = std::mem::replace(&mut self.bytes, now);
+        if before < now {
+            self.outputs.fetch_add(now - before, Relaxed);
+        } else if now < before {
+            self.outputs.fetch_sub(before - now, Relaxed);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// What counts of a buffer.
 fn charged(bytes: usize) -> usize {
     if bytes > BUFFER_BYTES_FREE { bytes } else { 0 }
@@ -119,16 +141,19 @@ mod tests {
     #[test]
     fn replies_get_less_room_when_many_are_not_read() {
         let buffers = Buffers::new(4 << 20);
-        let mut given = 0;
+        let mut shares = Vec::new();
         while buffers.output_room() == OUTPUT_BYTES_HIGH {
-            buffers.count_output(0, OUTPUT_BYTES_HIGH);
-            given += 1;
+            let mut share = buffers.share();
+            share.set(OUTPUT_BYTES_HIGH);
+            shares.push(share);
         }
-        assert_eq!(given, (2 << 20) / OUTPUT_BYTES_HIGH);
+        assert_eq!(shares.len(), (2 << 20) / OUTPUT_BYTES_HIGH);
         assert!(buffers.is_crowded());
-        buffers.count_output(OUTPUT_BYTES_HIGH, BUFFER_BYTES_FREE);
+        shares[0].set(BUFFER_BYTES_FREE);
         assert_eq!(buffers.output_room(), OUTPUT_BYTES_HIGH);
         assert!(!buffers.is_crowded());
+        drop(shares);
+        assert_eq!(buffers.output_bytes(), 0);
     }
 
     #[test]

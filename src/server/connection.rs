@@ -5,11 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::buffers::Share;
 use super::output::Output;
 use super::shared::Client;
 use super::socket::Writer;
@@ -24,6 +26,8 @@ pub struct Connection {
     writer: Writer,
     client: Arc<Client>,
     output: RefCell<Output>,
+    /// What the replies take of all clients' memory.
+    share: RefCell<Share>,
     state: Cell<State>,
     /// The task waits for the state to be idle.
     awaited: Cell<bool>,
@@ -41,6 +45,10 @@ pub struct Connection {
     request_due_s: Cell<Option<u64>>,
     /// Wakes the task while it waits for input.
     reading: RefCell<Option<Waker>>,
+    /// The task waits for input, and for nothing else.
+    awaits_input: Cell<bool>,
+    /// When it was last seen at work for its client, in seconds since the server's start.
+    busy_s: Cell<u64>,
 }
 
 /// Where the replies are.
@@ -58,11 +66,12 @@ enum State {
 
 impl Connection {
     /// A connection without replies.
-    pub fn new(writer: Writer, client: Arc<Client>) -> Self {
+    pub fn new(writer: Writer, client: Arc<Client>, share: Share) -> Self {
         Self {
             writer,
             client,
             output: RefCell::default(),
+            share: RefCell::new(share),
             state: Cell::new(State::Idle),
             awaited: Cell::new(false),
             idle: Notify::new(),
@@ -72,6 +81,8 @@ impl Connection {
             login_due_s: Cell::new(None),
             request_due_s: Cell::new(None),
             reading: RefCell::default(),
+            awaits_input: Cell::new(false),
+            busy_s: Cell::new(0),
         }
     }
 
@@ -83,6 +94,11 @@ impl Connection {
     /// The unsent replies.
     pub fn output(&self) -> &RefCell<Output> {
         &self.output
+    }
+
+    /// Takes note of the memory that the replies hold now: due whenever it has changed.
+    pub fn count(&self, output: &Output) {
+        self.share.borrow_mut().set(output.capacity());
     }
 
     /// Nothing more is read; what has been read is finished.
@@ -117,6 +133,16 @@ impl Connection {
     /// Tells the client that nothing more will come.
     pub fn finish(&self) -> io::Result<()> {
         self.writer.finish()
+    }
+
+    /// For how many seconds it has had nothing to do but wait for the client's next word. What
+    /// is being sent, looked up or asked for counts as work, however long it takes.
+    pub fn silent_s(&self, now_s: u64) -> u64 {
+        if self.state.get() != State::Idle || !self.awaits_input.get() {
+            self.busy_s.set(now_s);
+        }
+        let last_s = self.client.last_heard_s.load(Relaxed);
+        now_s.saturating_sub(last_s.max(self.busy_s.get()))
     }
 
     /// True if the client should have said by now who it is.
@@ -186,7 +212,9 @@ impl Connection {
 
     /// Throws the replies away: the client is gone or does not read them.
     pub fn give_up(&self) {
-        *self.output.borrow_mut() = Output::default();
+        let mut output = self.output.borrow_mut();
+        *output = Output::default();
+        self.count(&output);
         self.closing.set(true);
         self.given_up.set(true);
     }
@@ -250,8 +278,14 @@ impl Connection {
         matches!(self.state.get(), State::Held | State::Sending)
     }
 
-    /// Has [`Self::close`] wake the task that waits for input.
+    /// The task has input, or waits for something else.
+    pub fn resume(&self) {
+        self.awaits_input.set(false);
+    }
+
+    /// The task waits for input: has [`Self::close`] wake it.
     pub fn remember(&self, cx: &Context<'_>) {
+        self.awaits_input.set(true);
         let mut reading = self.reading.borrow_mut();
         if !reading
             .as_ref()

@@ -205,6 +205,14 @@ const OURS: &[(&str, Source)] = &[
     ("errors_server", Counter(Metric::ErrorsServer)),
     ("errors_foreign_protocol", Counter(Metric::ErrorsForeign)),
     ("noreply_errors", Counter(Metric::NoreplyErrors)),
+    (
+        "client_input_bytes",
+        Number(|of| of.shared.buffers().input_bytes() as u64),
+    ),
+    (
+        "client_output_bytes",
+        Number(|of| of.shared.buffers().output_bytes() as u64),
+    ),
     ("values_away", Number(|of| of.all.away.values as u64)),
     ("bytes_away", Number(|of| of.all.away.bytes)),
     ("cache_bytes", Number(|of| of.shared.engine().hot_bytes())),

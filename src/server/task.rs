@@ -152,6 +152,7 @@ impl Task {
 
     /// Reads once and executes what has arrived.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
+        self.connection.resume();
         if self.connection.is_behind() {
             return Poll::Ready(Ok(Arrived::Behind));
         }
@@ -286,7 +287,10 @@ impl Task {
     }
 
     fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(self.connection.output().borrow_mut().bytes());
+        let mut output = self.connection.output().borrow_mut();
+        write(output.bytes());
+        self.connection.count(&output);
+        drop(output);
         self.worker.enqueue(&self.connection);
     }
 

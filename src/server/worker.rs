@@ -201,7 +201,8 @@ impl Worker {
         tokio::task::spawn_local(async move {
             match socket.split() {
                 Ok((reader, writer)) => {
-                    let connection = Rc::new(Connection::new(writer, client));
+                    let share = worker.shared.buffers().share();
+                    let connection = Rc::new(Connection::new(writer, client, share));
                     if worker.stopping.get() {
                         connection.close();
                     }
@@ -234,18 +235,16 @@ impl Worker {
             self.shared.engine().begin(&mut turn);
         }
         let mut output = connection.output().borrow_mut();
-        let before = output.capacity();
-        if before == 0
+        if output.capacity() == 0
             && let Some(spare) = self.spare_outputs.borrow_mut().pop()
         {
             *output = spare;
         }
-        let buffers = self.shared.buffers();
-        output.set_room(buffers.output_room());
+        output.set_room(self.shared.buffers().output_room());
         let (taken, flow) =
             session.advance(&self.shared, &mut turn, &self.tally, input, &mut output);
         let has_replies = !output.is_settled();
-        buffers.count_output(before, output.capacity());
+        connection.count(&output);
         drop((turn, output));
         if has_replies {
             self.enqueue(connection);
@@ -263,7 +262,7 @@ impl Worker {
             return;
         }
         let used = std::mem::take(&mut *output);
-        self.shared.buffers().count_output(used.capacity(), 0);
+        connection.count(&output);
         let mut spare = self.spare_outputs.borrow_mut();
         if used.capacity() <= BUFFER_BYTES_FREE && spare.len() < SPARE_OUTPUTS {
             spare.push(used);
@@ -305,6 +304,7 @@ impl Worker {
             if !output.fail_writes() {
                 connection.spoil();
             }
+            connection.count(&output);
         } else if self.must_wait(&output) {
             drop(output);
             connection.hold();
@@ -351,8 +351,8 @@ impl Worker {
             let limit = self.shared.config().idle_timeout;
             let now = self.shared.uptime_s();
             for connection in self.connections.borrow().values() {
-                let last = connection.client().last_heard_s.load(Relaxed);
-                let silent = |limit: Duration| now.saturating_sub(last) > limit.as_secs();
+                let silent_s = connection.silent_s(now);
+                let silent = |limit: Duration| silent_s > limit.as_secs();
                 let crowding =
                     connection.is_request_overdue(now) && self.shared.buffers().is_crowded();
                 if crowding {

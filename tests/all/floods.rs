@@ -257,6 +257,65 @@ fn one_client_too_many_is_told_and_the_others_go_on() {
 }
 
 #[test]
+fn large_replies_leave_nothing_behind() {
+    const LARGE: &[u8] = b"get 3.1\r\n";
+    let mut home = Home::new(Config::standard());
+    home.reconfigure(|config| config.set("server", "client_memory", "\"4m\""));
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let value = "x".repeat(1 << 20);
+    let pauses = |client: &mut Client| {
+        let before: u64 = client.stats("").unwrap()["conn_yields"].parse().unwrap();
+        assert_eq!(client.get("3.1").unwrap().as_deref(), Some(value.as_str()));
+        let after: u64 = client.stats("").unwrap()["conn_yields"].parse().unwrap();
+        after - before
+    };
+    assert_eq!(client.set("3.1", &value).unwrap(), "STORED");
+    let with_room = pauses(&mut client);
+    for _ in 0..20 {
+        assert_eq!(client.set("3.1", &value).unwrap(), "STORED");
+        pauses(&mut client);
+        // One that goes away with its replies unread.
+        let mut gone = TcpStream::connect(daemon.addr()).unwrap();
+        gone.write_all(&LARGE.repeat(20)).unwrap();
+        gone.read_exact(&mut [0; 100]).unwrap();
+    }
+    until("nothing is held", PATIENCE, || {
+        let stats = client.stats("").unwrap();
+        let held = ["client_input_bytes", "client_output_bytes"].map(|name| stats[name].clone());
+        (held == ["0", "0"]).then_some(())
+    });
+    assert_eq!(pauses(&mut client), with_room, "there is as much room");
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_silent() {
+    const REPLIES: usize = 40;
+    let home = Home::new(Config::standard().with("server", "idle_timeout", "1"));
+    let daemon = home.start();
+    let mut other = daemon.client();
+    let value = "x".repeat(1 << 20);
+    assert_eq!(other.set("3.1", &value).unwrap(), "STORED");
+    let mut slow = daemon.client();
+    slow.send(&b"get 3.1\r\n".repeat(REPLIES)).unwrap();
+    let uptime = |client: &mut Client| -> u64 {
+        let stats = client.stats("").unwrap();
+        stats["uptime"].parse().unwrap()
+    };
+    let begun = uptime(&mut other);
+    until("four times as long", PATIENCE, || {
+        (uptime(&mut other) > begun + 4).then_some(())
+    });
+    for _ in 0..REPLIES {
+        let found = slow.values().unwrap();
+        assert!(found["3.1"] == value);
+    }
+    // It is once it has read everything.
+    let end = slow.line().unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "{end}");
+}
+
+#[test]
 fn a_soft_limit_of_descriptors_is_raised_as_far_as_it_may() {
     let home = Home::new(Config::standard()).started_by(&[
         "sh",
