@@ -94,15 +94,14 @@ impl Session {
         let Some(entrance) = &mut self.entrance else {
             return Flow::Read;
         };
-        let verdict = match allowed {
-            Some(true) => Verdict::Stored,
-            Some(false) => Verdict::Failure,
-            None => Verdict::Busy,
-        };
+        let verdict = Verdict::of(allowed);
         tally.add(Metric::AuthCmds, 1);
         let flow = entrance.say(verdict, out.bytes());
         if verdict == Verdict::Stored {
-            self.entrance = None;
+            // Who cannot be told that it is in stays out.
+            if flow == Flow::Read {
+                self.entrance = None;
+            }
         } else {
             tally.add(Metric::AuthErrors, 1);
             shared.log_refused(&self.peer, false, verdict.cause());

@@ -121,11 +121,15 @@ impl Task {
                     self.advance_rest()
                 }
                 Flow::Login => {
-                    self.log_in().await;
+                    let flow = self.log_in().await;
                     if self.connection.is_given_up() {
                         return;
                     }
-                    self.advance_rest()
+                    if flow == Flow::Read {
+                        self.advance_rest()
+                    } else {
+                        flow
+                    }
                 }
                 Flow::Reopen => {
                     self.connection.idle().await;
@@ -317,8 +321,9 @@ impl Task {
         self.session.entrance()?.credentials()
     }
 
-    /// Has the password checked on another thread.
-    async fn log_in(&mut self) {
+    /// Has the password checked on another thread. The client may hang up its side meanwhile and
+    /// still wait for the answers, so the end of its input ends nothing here.
+    async fn log_in(&mut self) -> Flow {
         self.connection.set_login_due(None);
         let shared = self.worker.shared_arc();
         let (checked, result) = oneshot::channel();
@@ -337,15 +342,14 @@ impl Task {
         let mut output = self.connection.output().borrow_mut();
         let (shared, tally) = (self.worker.shared(), self.worker.tally());
         let flow = self.session.checked(shared, tally, allowed, &mut output);
+        self.connection.count(&output);
         drop(output);
-        if flow == Flow::Close {
-            self.connection.close();
-        }
         self.worker.enqueue(&self.connection);
         if self.session.entrance().is_some() {
             let due_s = login_due_s(&self.worker);
             self.connection.set_login_due(Some(due_s));
         }
+        flow
     }
 
     /// Gives the upkeep thread an order; the answer comes when it is carried out.

@@ -277,6 +277,27 @@ fn a_client_that_does_not_log_in_gets_and_gives_a_kilobyte() {
 }
 
 #[test]
+fn no_login_goes_on_once_its_answer_has_no_room() {
+    let (home, _) = with_users(Config::standard());
+    let daemon = home.start();
+    let talk = |input: &[u8]| {
+        let mut stream = TcpStream::connect(daemon.addr()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(input).unwrap();
+        String::from_utf8(drain(&mut stream)).unwrap()
+    };
+    // Of these answers 27 fit in a kilobyte, and all the logins do.
+    let said = talk(&b"set a 0 0 3\r\na b\r\n".repeat(50));
+    assert_eq!(said, "CLIENT_ERROR authentication failure\r\n".repeat(27));
+    // Here there is no room for the answer that it is right.
+    let said = talk(&[&b"\n".repeat(34), LOGIN, b"set 2.1 0 0 1\r\n7\r\n"].concat());
+    assert_eq!(said, "CLIENT_ERROR unauthenticated\r\n".repeat(34));
+    let said = talk(&[LOGIN, b"get 2.1\r\nstats\r\nquit\r\n"].concat());
+    assert!(said.starts_with("STORED\r\nEND\r\n"), "{said}");
+    assert!(said.contains("STAT auth_cmds 30\r\n"), "{said}");
+}
+
+#[test]
 fn unix_sockets_may_be_left_to_their_permissions() {
     let (mut home, _) = with_users(Config::standard());
     let socket = home.path("socket");
@@ -585,7 +606,22 @@ fn other_protocols_are_closed_at_their_first_line_and_nothing_in_them_runs() {
     assert_eq!(client.get("2.9").unwrap().as_deref(), Some("9"));
     let stats = client.stats("").unwrap();
     assert_eq!(stats["errors_foreign_protocol"], rounds.to_string());
-    daemon.logged(&["another protocol than memcached's text protocol: closing"]);
+    // Of so many refusals only some are logged: each protocol's comes when there is room.
+    for (words, cause) in [
+        (
+            &b"\x80\x01\r\n"[..],
+            "memcached's binary protocol, which SASL needs too: closing",
+        ),
+        (b"\x16\x03\x01\r\n", "TLS on a port without it: closing"),
+        (b"GET / HTTP/1.1\r\n", "refused: HTTP: closing"),
+    ] {
+        until(cause, PATIENCE, || {
+            let mut stream = TcpStream::connect(daemon.addr()).unwrap();
+            stream.write_all(words).unwrap();
+            drain(&mut stream);
+            daemon.log().contains(cause).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -54,6 +54,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// On a login that is `allowed` or not; `None` if it was not even looked at.
+    pub fn of(allowed: Option<bool>) -> Self {
+        match allowed {
+            Some(true) => Self::Stored,
+            Some(false) => Self::Failure,
+            None => Self::Busy,
+        }
+    }
+
     /// The line, with its end; the words are memcached's.
     pub fn line(self) -> &'static [u8] {
         match self {
