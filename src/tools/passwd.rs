@@ -26,7 +26,7 @@ EXIT CODES
   74  the file cannot be read or written
 
 EXAMPLES
-  storage_server passwd --file /etc/storage_server/users alice
+  storage_server passwd --file /var/lib/storage_server/users alice
   printf '%s\\n' \"$PASSWORD\" | storage_server passwd alice
 ")]
 pub struct Args {
