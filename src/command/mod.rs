@@ -165,6 +165,13 @@ pub enum ViewValue<'s> {
     Data(&'s Blob),
 }
 
+impl ViewValue<'_> {
+    /// True if the bytes are not in memory.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Data(blob) if blob.is_away())
+    }
+}
+
 impl View<'_> {
     /// The entry on its own.
     pub fn to_entry(&self) -> Entry {

@@ -97,15 +97,21 @@ impl Engine {
     pub(super) fn hit(&self, key: Key<'_>, view: View<'_>, cold: &mut Vec<Cold>) -> Hit {
         self.note_use(view);
         let mut hit = Fetch::hit(view);
-        if let (Key::Typed(key), Value::Data(blob)) = (key, &hit.value)
+        self.fill(key, hit.cas, &mut hit.value, cold);
+        hit
+    }
+
+    /// Gives a value that is away its bytes if they are near; else it goes to `cold`. Call it
+    /// under the lock of the entry.
+    pub(super) fn fill(&self, key: Key<'_>, cas: u64, value: &mut Value, cold: &mut Vec<Cold>) {
+        if let (Key::Typed(key), Value::Data(blob)) = (key, &*value)
             && let Content::Away(place) = blob.content()
         {
-            match self.hot.0.get(&(key, hit.cas)) {
-                Some(blob) => hit.value = Value::Data(blob),
-                None => cold.push(self.cold(key, hit.cas, place)),
+            match self.hot.0.get(&(key, cas)) {
+                Some(blob) => *value = Value::Data(blob),
+                None => cold.push(self.cold(key, cas, place)),
             }
         }
-        hit
     }
 
     /// Notes that a client has fetched an entry: figures of memory alone, which nothing that is

@@ -5,7 +5,6 @@ use crate::command::meta::{Act, Get, MetaReply, Set, Step};
 use crate::command::{Context, Holds, Meta, Outcome, Place, Refusal, View};
 use crate::key::Key;
 use crate::types::Kind;
-use crate::value::Value;
 
 /// A record of several changes of one entry has its key in each.
 const CHANGES_MAX: usize = 4;
@@ -39,7 +38,10 @@ impl Engine {
             }
         }
         self.revise(turn, meta, |place, old, ctx| {
-            self.noting(get, old, || get.decide(place, old, ctx))
+            // An edit that shows a value that is away halts and comes again: it is one use.
+            let halts = get.value && old.is_some_and(|old| old.value.is_away());
+            let used = old.filter(|_| !halts);
+            self.noting(get, used, || get.decide(place, old, ctx))
         })
     }
 
@@ -112,16 +114,14 @@ impl Engine {
             let Some(mut reply) = show(place, old, &ctx) else {
                 return Ok(None);
             };
-            if let (Some(Value::Data(blob)), Some(old)) = (&reply.seen.value, old)
-                && blob.is_away()
-            {
-                let mut cold = Vec::new();
-                reply.seen.value = Some(self.hit(place.key, old, &mut cold).value);
-                if let Some(cold) = cold.pop() {
-                    return Err(Halt::Cold(Box::new(cold)));
-                }
+            let mut cold = Vec::new();
+            if let (Some(value), Some(old)) = (&mut reply.seen.value, old) {
+                self.fill(place.key, old.cas, value, &mut cold);
             }
-            return Ok(Some(Answer::read(reply.into(), shard.last_seq())));
+            return Ok(Some(Answer {
+                cold,
+                ..Answer::read(reply.into(), shard.last_seq())
+            }));
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::journal::{self, Journal, Refused, Room};
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
 use crate::types::{KeyRules, TypeTable};
+use crate::value::{Blob, Value};
 pub use cold::Cold;
 pub use replay::{OpenError, Watch, read_state};
 pub use upkeep::TypesError;
@@ -109,7 +110,8 @@ pub struct Answer {
     pub stamp: u64,
     /// Of a fan-out: how many counters it changed.
     pub fanned_out: Option<u64>,
-    /// Of a retrieval: the values that have to be read, in the order of the hits without them.
+    /// Of a retrieval: the values that have to be read, in the order of the hits without them; of
+    /// a meta command the one, for [`Self::complete`].
     pub cold: Vec<Cold>,
 }
 
@@ -130,6 +132,14 @@ impl From<Refusal> for Halt {
 }
 
 impl Answer {
+    /// Puts in the value that the reply to a meta command lacks.
+    pub fn complete(&mut self, blob: Blob) {
+        self.cold.clear();
+        if let Reply::Meta(reply) = &mut self.reply {
+            reply.seen.value = Some(Value::Data(blob));
+        }
+    }
+
     fn read(reply: Reply, seq: u64) -> Self {
         Self {
             reply,

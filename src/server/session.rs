@@ -2,15 +2,16 @@
 //! has arrived is executed before anything is sent. Where a value has to be read from a file the
 //! conversation stops, and goes on when it has been read: replies stay in order.
 
+mod admin;
+
 use std::collections::VecDeque;
 
 use super::budget::Budget;
 use super::count::{count, count_fault, count_refusal};
-use super::dump::{self, BadClass, Dumping, Progress};
+use super::dump::{Dumping, Progress};
 use super::entrance::{Entrance, Heard};
 pub use super::flow::Flow;
 use super::output::Output;
-use super::report;
 use super::shared::{Peer, Shared};
 use crate::command::refusal::Fault;
 use crate::command::{Command, Hit, Refusal, Reply};
@@ -21,7 +22,7 @@ use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::login::Verdict;
 use crate::protocol::memcached::meta_reply;
 use crate::protocol::memcached::parse::{Parser, Step};
-use crate::protocol::memcached::{Action, Admin, Dump, Form, Request};
+use crate::protocol::memcached::{Action, Form, Request};
 use crate::stats::{Metric, Tally};
 use crate::value::{Blob, Value};
 
@@ -38,6 +39,8 @@ pub struct Session {
     dumping: Option<Dumping>,
     /// The value without which the next request cannot be carried out.
     needed: Option<Cold>,
+    /// The answer that shows that value; without one it is put back into memory.
+    shown: Option<Box<Answer>>,
     /// Why that value could not be read: the reply to the request.
     unreadable: Option<Refusal>,
     /// The next request has been counted.
@@ -73,6 +76,7 @@ impl Session {
             unsent: None,
             dumping: None,
             needed: None,
+            shown: None,
             unreadable: None,
             again: false,
         }
@@ -173,10 +177,14 @@ impl Session {
         tally.add(Metric::ColdReads, read.len() as u64);
         tally.add(Metric::ColdReadErrors, errors as u64);
         match (self.needed.take(), &mut self.unsent) {
-            (Some(needed), _) => match read.into_iter().next() {
-                Some(Ok(blob)) => shared.engine().warm(&needed, blob),
-                Some(Err(refusal)) => self.unreadable = Some(refusal),
-                None => {}
+            (Some(needed), _) => match (read.into_iter().next(), &mut self.shown) {
+                (Some(Ok(blob)), Some(answer)) => answer.complete(blob),
+                (Some(Ok(blob)), None) => shared.engine().warm(&needed, blob),
+                (Some(Err(refusal)), _) => {
+                    self.shown = None;
+                    self.unreadable = Some(refusal);
+                }
+                (None, _) => {}
             },
             (None, Some(found)) => found.read.extend(read),
             (None, None) => {}
@@ -343,7 +351,7 @@ impl Session {
             Action::Data(_) if let Some(refusal) = self.unreadable.take() => {
                 self.refuse(shared, tally, &refusal, request.noreply, out)
             }
-            Action::Data(command) => match shared.engine().execute(turn, command) {
+            Action::Data(command) => match self.execute(shared, turn, command) {
                 Ok(answer) => {
                     count(tally, command, &answer);
                     if let Command::Fetch(fetch) = command {
@@ -364,6 +372,26 @@ impl Session {
                     Flow::Cold
                 }
             },
+        }
+    }
+
+    /// Carries a command out; a meta command that looks waits for the value that it shows.
+    fn execute(
+        &mut self,
+        shared: &Shared,
+        turn: &mut Turn,
+        command: &Command<'_>,
+    ) -> Result<Answer, Halt> {
+        let answer = match self.shown.take() {
+            Some(answer) => *answer,
+            None => shared.engine().execute(turn, command)?,
+        };
+        match (command, answer.cold.first().cloned()) {
+            (Command::Meta(_), Some(cold)) => {
+                self.shown = Some(Box::new(answer));
+                Err(Halt::Cold(Box::new(cold)))
+            }
+            _ => Ok(answer),
         }
     }
 
@@ -425,65 +453,6 @@ impl Session {
         } else {
             Flow::Read
         }
-    }
-
-    fn admin(
-        &mut self,
-        shared: &Shared,
-        tally: &Tally,
-        admin: Admin<'_>,
-        noreply: bool,
-        out: &mut Output,
-    ) -> Flow {
-        let bytes = out.bytes();
-        match admin {
-            Admin::Stats(topic, rest) => {
-                if let Err(complaint) = report::stats(shared, topic, rest, bytes) {
-                    return self.complain(shared, tally, complaint, noreply, out);
-                }
-            }
-            Admin::Dump {
-                dump,
-                classes,
-                limit,
-            } => match Dumping::begin(shared, dump, classes, limit) {
-                Ok(dumping) => self.dumping = Some(dumping),
-                Err(BadClass) => encode::bad_class(dump, bytes),
-            },
-            Admin::Crawl(classes) => match dump::walked(shared, classes) {
-                Ok(_) => encode::reply(&Reply::Ok, bytes),
-                Err(BadClass) => encode::bad_class(Dump::Meta, bytes),
-            },
-            Admin::CacheMemlimit(limit) => {
-                let reply = shared.limit_memory(limit);
-                if !noreply {
-                    encode::write_line(format_args!("{reply}"), bytes);
-                }
-            }
-            Admin::ShowTypes => {
-                for row in shared.engine().store().types().rows() {
-                    let (prefix, kind) = (row.prefix, row.kind.name());
-                    encode::write_line(format_args!("{prefix} {kind}"), bytes);
-                }
-                encode::end(bytes);
-            }
-            Admin::Version => {
-                encode::write_line(format_args!("VERSION {}", env!("CARGO_PKG_VERSION")), bytes);
-            }
-            Admin::NoOp => bytes.extend_from_slice(b"MN\r\n"),
-            Admin::Verbosity if noreply => {}
-            Admin::Verbosity | Admin::Crawler => encode::reply(&Reply::Ok, bytes),
-            Admin::Quit => return Flow::Close,
-            Admin::Reopen => return Flow::Reopen,
-            Admin::Snapshot => return Flow::Snapshot,
-            Admin::Terminate => {
-                if let Some(refusal) = shared.forbids_term(&self.peer) {
-                    return self.refuse(shared, tally, &refusal, noreply, out);
-                }
-                return Flow::Terminate;
-            }
-        }
-        Flow::Read
     }
 }
 

@@ -122,6 +122,26 @@ fn a_value_leaves_memory_and_what_is_read_often_stays_near() {
 }
 
 #[test]
+fn a_look_by_a_meta_command_leaves_the_value_away_and_is_one_use() {
+    let server = MemoryServer::start(&config().text(), SimDisk::new());
+    let mut wire = server.connect();
+    let long = "v".repeat(1000);
+    wire.ask(format!("set 3.1 7 0 1000\r\n{long}\r\n").as_bytes());
+    for (reads, fetched) in [(1, 0), (2, 1), (3, 1)] {
+        let shown = format!("VA 1000 f7 h{fetched}\r\n{long}\r\nMN\r\n");
+        assert_eq!(wire.ask(b"mg 3.1 v f h\r\nmn\r\n"), shown.as_bytes());
+        assert_eq!(stat(&server, "cold_reads"), reads);
+        assert_eq!(stat(&server, "values_away"), 1);
+    }
+    // What sets the expiry, too, is an edit: it reads the value back.
+    wire.ask(format!("set 3.1 7 0 1000\r\n{long}\r\n").as_bytes());
+    let shown = format!("VA 1000 h0\r\n{long}\r\n");
+    assert_eq!(wire.ask(b"mg 3.1 v h T0\r\n"), shown.as_bytes());
+    assert_eq!(wire.ask(b"mg 3.1 h\r\n"), b"HD h1\r\n");
+    assert_eq!(stat(&server, "values_away"), 0);
+}
+
+#[test]
 fn pipelines_of_cold_values_hot_ones_and_counters_stay_in_order() {
     let seed = Random::seed("pipelines of values away");
     let mut random = Random::new(seed);

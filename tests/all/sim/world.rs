@@ -356,7 +356,13 @@ impl World {
     fn carry_out(&mut self, command: &Command<'_>) -> Result<Answer, Refusal> {
         loop {
             match self.engine.execute(&mut self.turn, command) {
-                Ok(answer) => return Ok(answer),
+                Ok(mut answer) => {
+                    if let (Command::Meta(_), Some(cold)) = (command, answer.cold.first()) {
+                        let blob = self.engine.read_cold(cold)?;
+                        answer.complete(blob);
+                    }
+                    return Ok(answer);
+                }
                 Err(Halt::Cold(cold)) => self.engine.warm(&cold, self.engine.read_cold(&cold)?),
                 Err(Halt::Refused(refusal)) => return Err(refusal),
             }
