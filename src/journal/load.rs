@@ -18,6 +18,7 @@ use super::segment::failed;
 use super::{JournalError, ReplayError, TakeBatches};
 use crate::clock::Time;
 use crate::codec::Reader;
+use crate::key::Key;
 use crate::types::TypeTable;
 use crate::value::Value;
 
@@ -156,7 +157,8 @@ impl Batch {
             if !is_change && !self.is_of_snapshot() {
                 return Err(self.misplaced());
             }
-            if let Record::Entry(_, entry) = &record
+            // A named key may have a cas unique that a client gave it.
+            if let Record::Entry(Key::Typed(_), entry) = &record
                 && !matches!(entry.value, Value::Number(_))
                 && entry.cas >= self.base_seq
             {
