@@ -41,7 +41,8 @@ impl Kept {
     }
 }
 
-fn is_in_place(disk: &dyn Disk, name: Name, file: &dyn DiskFile) -> bool {
+/// True if this is the file that has the name.
+pub(super) fn is_in_place(disk: &dyn Disk, name: Name, file: &dyn DiskFile) -> bool {
     let identity = |found: io::Result<Option<Identity>>| found.ok().flatten();
     let at_path = identity(disk.identity(&name.to_string()));
     at_path.is_some() && at_path == file.identity().ok()

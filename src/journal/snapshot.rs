@@ -222,7 +222,7 @@ fn begin(
         let tried = active.store_generation.max(active.tried_generation);
         tried + u64::from(plan.new_generation)
     };
-    if !heals && !shared.active.lock().is_unused(generation) {
+    if !heals && !shared.active.lock().is_unused(generation, &*shared.disk) {
         shared.rotate_locked(&sync, Some(generation))?;
     }
     let mut active = shared.active.lock();

@@ -21,7 +21,7 @@ use super::disk::{Disk, DiskFile, Name};
 use super::encode;
 use super::places::Places;
 use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, LogId};
-use super::segment::Kept;
+use super::segment::{Kept, is_in_place};
 use super::space::Space;
 use super::sync::Signal;
 use super::{Failed, Fsync, JournalError, Options, Recovered, Refused, Room, Stats, TakeBatches};
@@ -136,11 +136,12 @@ impl Active {
     }
 
     /// True if nothing is in this segment and no snapshot has its number: an attempt at one has
-    /// failed, and the next may have it.
-    pub(super) fn is_unused(&self, generation: u64) -> bool {
+    /// failed, and the next may have it; but not if the segment was moved away since.
+    pub(super) fn is_unused(&self, generation: u64, disk: &dyn Disk) -> bool {
         self.offset == FILE_HEADER_BYTES as u64
             && self.snapshot.number != self.number
             && self.generation == generation
+            && is_in_place(disk, self.name(), &*self.file)
     }
 
     pub(super) fn name(&self) -> Name {
