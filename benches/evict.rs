@@ -6,23 +6,19 @@
 //! Counted are the hits of the second half, scans left out, and what each daemon had resident at
 //! the end. `-- 200000` is a short form with so many requests.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     clippy::disallowed_methods,
-    clippy::panic,
     reason = "a measurement that cannot go on says so and stops"
 )]
 
-use std::fmt::Write as _;
-use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod support;
+
+use std::time::Instant;
+
+use support::server::{Config, Cores, Program, Server};
 
 const LIMIT_MIB: usize = 64;
 const VALUE_BYTES: usize = 200;
@@ -35,91 +31,23 @@ const SCAN: (usize, usize) = (20_000, 100_000);
 /// Keys from here on are those of scans.
 const SCANNED_FROM: u32 = 1 << 31;
 
-/// A daemon that ends with this.
-struct Daemon {
-    name: &'static str,
-    child: Child,
-    socket: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Daemon {
-    fn ours() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (socket, config) = (dir.path().join("socket"), dir.path().join("config.ini"));
-        let (at, data) = (socket.display(), dir.path().join("data"));
-        let text = format!(
-            "[server]\nlisten = \"unix:{at}\"\nthreads = 1\nmemory_limit = \"{LIMIT_MIB}m\"\n\
-             named_keys_durable = false\nnamed_keys_when_full = \"evict\"\n\
-             [log]\nlevel = \"error\"\n[data]\ndir = \"{}\"\n",
-            data.display()
-        );
-        fs::write(&config, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_storage_server"));
-        command.arg("-c").arg(&config);
-        Self::start("storage_server", command, socket, dir)
-    }
-
-    /// Debian's, if it is installed.
-    fn memcached() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("socket");
-        let path = Path::new("/usr/bin/memcached");
-        let mut command = Command::new(path);
-        let limit = LIMIT_MIB.to_string();
-        command.args(["-t", "1", "-m", &limit, "-u", "nobody", "-s"]);
-        command.arg(&socket);
-        path.is_file()
-            .then(|| Self::start("memcached", command, socket, dir))
-    }
-
-    fn start(
-        name: &'static str,
-        mut command: Command,
-        socket: PathBuf,
-        dir: tempfile::TempDir,
-    ) -> Self {
-        // memcached gives its rights away and has to find its socket then.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(dir.path(), open).unwrap();
-        let child = command.stdout(Stdio::null()).spawn().unwrap();
-        Self {
-            name,
-            child,
-            socket,
-            _dir: dir,
-        }
-    }
-
-    fn connect(&self) -> BufReader<UnixStream> {
-        let begun = Instant::now();
-        loop {
-            match UnixStream::connect(&self.socket) {
-                Ok(socket) => return BufReader::with_capacity(1 << 20, socket),
-                Err(error) if begun.elapsed() > Duration::from_secs(10) => {
-                    panic!("{} does not listen: {error}", self.name)
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-
-    fn resident_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS"))
-            .unwrap();
-        let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib / 1024.0
-    }
+/// Ours, and Debian's memcached if it is installed.
+fn daemons() -> Vec<Server> {
+    let server = format!(
+        "threads = 1\nmemory_limit = \"{LIMIT_MIB}m\"\n\
+         named_keys_durable = false\nnamed_keys_when_full = \"evict\""
+    );
+    let config = Config {
+        server: &server,
+        ..Config::default()
+    };
+    let memcached = format!("-t 1 -m {LIMIT_MIB}");
+    let daemons = [
+        ("storage_server", Program::Ours(config)),
+        ("memcached", Program::Memcached(&memcached)),
+    ];
+    let started = daemons.map(|(name, program)| Server::start(name, program, Cores::All));
+    started.into_iter().flatten().collect()
 }
 
 /// The keys of a run, in order.
@@ -147,36 +75,33 @@ fn trace(requests: usize, skew: f64, scans: bool) -> Vec<u32> {
 }
 
 /// Asks for each key and stores what is not found; answers which were found.
-fn replay(daemon: &Daemon, keys: &[u32]) -> Vec<bool> {
-    let mut wire = daemon.connect();
+fn replay(server: &Server, keys: &[u32]) -> Vec<bool> {
+    let mut client = server.connect();
     let value = "v".repeat(VALUE_BYTES);
     let mut hits = Vec::with_capacity(keys.len());
-    let mut line = String::new();
-    let mut body = [0; VALUE_BYTES + 2];
     for few in keys.chunks(DEPTH) {
-        let mut gets = String::new();
-        for key in few {
-            write!(gets, "get k{key}\r\n").unwrap();
+        let keys = few.iter().map(|key| format!("k{key}"));
+        let keys: Vec<_> = keys.collect();
+        let mut gets = Vec::new();
+        for key in &keys {
+            server.dialect.get(&mut gets, std::slice::from_ref(key));
         }
-        wire.get_mut().write_all(gets.as_bytes()).unwrap();
-        let mut sets = String::new();
-        for key in few {
-            line.clear();
-            wire.read_line(&mut line).unwrap();
-            let hit = line.starts_with("VALUE");
+        client.send(&gets).unwrap();
+        let (mut sets, mut stored) = (Vec::new(), 0);
+        for key in &keys {
+            let hit = client.reply().starts_with("VALUE");
             if hit {
-                wire.read_exact(&mut body).unwrap();
-                wire.read_line(&mut line).unwrap();
+                client.block(VALUE_BYTES);
+                client.line();
             } else {
-                write!(sets, "set k{key} 0 0 {VALUE_BYTES}\r\n{value}\r\n").unwrap();
+                server.dialect.set(&mut sets, key, &value);
+                stored += 1;
             }
             hits.push(hit);
         }
-        wire.get_mut().write_all(sets.as_bytes()).unwrap();
-        for _ in 0..sets.matches("set ").count() {
-            line.clear();
-            wire.read_line(&mut line).unwrap();
-            assert_eq!(line, "STORED\r\n", "{}", daemon.name);
+        client.send(&sets).unwrap();
+        for _ in 0..stored {
+            assert_eq!(client.line(), "STORED", "{}", server.name);
         }
     }
     hits
@@ -199,7 +124,7 @@ fn main() {
     for skew in [0.8, 0.99, 1.1] {
         for scans in [false, true] {
             let keys = trace(requests, skew, scans);
-            for daemon in [Some(Daemon::ours()), Daemon::memcached()].iter().flatten() {
+            for daemon in &daemons() {
                 let begun = Instant::now();
                 let hits = replay(daemon, &keys);
                 println!(
@@ -207,7 +132,7 @@ fn main() {
                     if scans { "yes" } else { "no" },
                     daemon.name,
                     hit_ratio(&keys, &hits),
-                    daemon.resident_mib(),
+                    daemon.process().resident_bytes() as f64 / f64::from(1 << 20),
                     begun.elapsed().as_secs_f64(),
                 );
             }

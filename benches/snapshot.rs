@@ -7,28 +7,28 @@
 //! Windows with and without a snapshot take turns, five of each. Memory is the proportional set
 //! size of the server and its children. "Stolen" is what the host of a virtual machine took.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::format_collect,
-    clippy::panic,
     clippy::disallowed_methods,
     reason = "a measurement that cannot go on says so and stops"
 )]
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use support::figures::median;
+use support::server::{Config, Cores, Program, Server};
+use support::wire::{Client, Dialect};
 
 const COUNTERS: usize = 10_000_000;
 const INDEXES: usize = 200;
@@ -39,35 +39,12 @@ const SETTERS: (u64, u64) = (4, 5000);
 const FAN_OUTS_PER_S: u64 = 500;
 /// A window without a snapshot.
 const QUIET: Duration = Duration::from_secs(4);
-/// A snapshot that takes longer is given up.
-const LONGEST: Duration = Duration::from_mins(2);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
     Snapshot,
     BgSave,
     BgRewriteAof,
-}
-
-impl Work {
-    fn is_ours(self) -> bool {
-        self == Self::Snapshot
-    }
-}
-
-/// A server; ended when dropped.
-struct Server {
-    child: Child,
-    port: u16,
-    ours: bool,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// The time of all cores since the machine began, in hundredths of a second.
@@ -117,130 +94,52 @@ impl Random {
     }
 }
 
-impl Server {
-    fn start(ours: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let path = dir.path().to_str().unwrap();
-        let mut command = if ours {
-            let config = format!("{path}/config.ini");
-            let text = format!(
-                "[server]\nlisten = \"127.0.0.1:{port}\"\n[log]\nlevel = \"warn\"\n\
-                 [data]\ndir = \"{path}/data\"\ncompact_min = \"100g\"\n"
-            );
-            fs::write(&config, text).unwrap();
-            let mut command = Command::new(env!("CARGO_BIN_EXE_storage_server"));
-            command.args(["-c", &config]);
-            command
-        } else {
-            let mut command = Command::new("redis-server");
-            let line = format!(
-                "--port {port} --bind 127.0.0.1 --dir {path} --appendonly yes \
-                 --appendfsync everysec --auto-aof-rewrite-percentage 0"
-            );
-            command.args(line.split_whitespace()).args(["--save", ""]);
-            command
-        };
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self {
-            child,
-            port,
-            ours,
-            _dir: dir,
-        };
-        for _ in 0..500 {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return server;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("a server does not answer");
+/// Without snapshots of its own accord.
+fn start(dialect: Dialect) -> Option<Server> {
+    let config = Config {
+        data: "compact_min = \"100g\"",
+        ..Config::default()
+    };
+    let redis = "--appendonly yes --appendfsync everysec --auto-aof-rewrite-percentage 0";
+    match dialect {
+        Dialect::Memcached => Server::start("ours", Program::Ours(config), Cores::All),
+        Dialect::Redis => Server::start("Redis", Program::Redis(redis), Cores::All),
     }
+}
 
-    fn connect(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(LONGEST)).unwrap();
-        Client(BufReader::with_capacity(1 << 16, stream), String::new())
-    }
+fn load(server: &Server, counters: usize) {
+    let (mut client, dialect) = (server.connect(), server.dialect);
+    client.fill(counters as u64, |id, out| {
+        dialect.set(out, &format!("2.{id}"), "1");
+    });
+    let mut random = Random(1);
+    client.fill(INDEXES as u64, |index, out| {
+        let ids = (0..MEMBERS).map(|_| random.below(counters));
+        let ids = ids.map(|id| u32::try_from(id).unwrap());
+        dialect.add_members(out, &format!("1.{index}"), ids);
+    });
+}
 
-    /// The proportional set size of the process and its children, in bytes.
-    fn memory(pid: u32) -> u64 {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let children = children.unwrap_or_default();
-        let children: Vec<u32> = children
-            .split_whitespace()
-            .map(|pid| pid.parse().unwrap())
-            .collect();
-        if children.is_empty() {
-            // Without a child nothing is shared, and this costs the process nothing: a look at
-            // its proportional set size would hold up its own calls for memory.
-            let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-            let pages = statm
-                .split_whitespace()
-                .nth(1)
-                .and_then(|pages| pages.parse::<u64>().ok());
-            return pages.unwrap_or(0) * 4096;
-        }
-        let pss = |pid: u32| {
-            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-            let line = text.lines().find(|line| line.starts_with("Pss:"));
-            let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-            kib.unwrap_or(0) * 1024
-        };
-        children.into_iter().chain([pid]).map(pss).sum()
-    }
-
-    fn load(&self, counters: usize) {
-        let mut client = self.connect();
-        for first in (0..counters).step_by(1000) {
-            let ids = first..counters.min(first + 1000);
-            let count = ids.len();
-            let text: String = if self.ours {
-                ids.map(|id| format!("set 2.{id} 0 0 1\r\n1\r\n")).collect()
-            } else {
-                ids.map(|id| format!("SET 2.{id} 1\r\n")).collect()
-            };
-            client.send(&text);
-            (0..count).for_each(|_| client.expect(&["STORED", "+OK"]));
-        }
-        let mut random = Random(1);
-        for index in 0..INDEXES {
-            let ids = (0..MEMBERS).map(|_| random.below(counters).to_string());
-            if self.ours {
-                let body = ids.collect::<Vec<_>>().join("\n");
-                client.send(&format!("set 1.{index} 0 0 {}\r\n{body}\r\n", body.len()));
-                client.expect(&["STORED"]);
-            } else {
-                let ids = ids.collect::<Vec<_>>().join(" ");
-                client.send(&format!("SADD 1.{index} {ids}\r\n"));
-                client.line();
-            }
+impl Work {
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::Snapshot => Dialect::Memcached,
+            Self::BgSave | Self::BgRewriteAof => Dialect::Redis,
         }
     }
 
-    /// Begins the work; the answer waits until it is done.
-    fn begin(&self, work: Work) -> JoinHandle<()> {
-        let mut client = self.connect();
-        std::thread::spawn(move || match work {
-            Work::Snapshot => {
-                client.send("snapshot\r\n");
-                client.expect(&["OK"]);
-            }
-            Work::BgSave | Work::BgRewriteAof => {
-                client.send(&format!("{work:?}\r\n"));
-                client.line();
+    /// Begins it; the answer waits until it is done.
+    fn begin(self, server: &Server) -> JoinHandle<()> {
+        let mut client = server.connect();
+        std::thread::spawn(move || match self {
+            Self::Snapshot => assert_eq!(client.ask("snapshot\r\n"), "OK"),
+            Self::BgSave | Self::BgRewriteAof => {
+                client.ask(format!("{self:?}\r\n"));
                 loop {
                     std::thread::sleep(Duration::from_millis(20));
-                    client.send("INFO persistence\r\n");
-                    let bulk = client.line().trim_start_matches('$').parse().unwrap();
-                    let text = client.bytes(bulk);
+                    let bulk = client.ask("INFO persistence\r\n").trim_start_matches('$');
+                    let len = bulk.parse().unwrap();
+                    let text = client.block(len);
                     let busy = ["rdb_bgsave_in_progress:1", "aof_rewrite_in_progress:1"];
                     if !busy.iter().any(|busy| text.contains(busy)) {
                         return;
@@ -248,53 +147,6 @@ impl Server {
                 }
             }
         })
-    }
-
-    fn lock_hold_max_us(&self) -> Option<u64> {
-        let mut client = self.connect();
-        client.send("stats\r\n");
-        loop {
-            let line = client.line();
-            if line == "END" {
-                return None;
-            }
-            if let Some(figure) = line.strip_prefix("STAT lock_hold_max_us ") {
-                return figure.parse().ok();
-            }
-        }
-    }
-
-    fn reset_stats(&self) {
-        let mut client = self.connect();
-        client.send("stats reset\r\n");
-        client.expect(&["RESET"]);
-    }
-}
-
-/// A connection, and the line that was read last.
-struct Client(BufReader<TcpStream>, String);
-
-impl Client {
-    fn send(&mut self, text: &str) {
-        self.0.get_mut().write_all(text.as_bytes()).unwrap();
-    }
-
-    fn line(&mut self) -> &str {
-        self.1.clear();
-        assert!(self.0.read_line(&mut self.1).unwrap() > 0, "closed");
-        self.1.trim_end()
-    }
-
-    fn expect(&mut self, any: &[&str]) {
-        let line = self.line();
-        assert!(any.contains(&line), "{line}");
-    }
-
-    /// A bulk string of that length.
-    fn bytes(&mut self, len: usize) -> String {
-        let mut bytes = vec![0; len + 2];
-        std::io::Read::read_exact(&mut self.0, &mut bytes).unwrap();
-        String::from_utf8(bytes).unwrap()
     }
 }
 
@@ -316,9 +168,7 @@ fn drive(
         let due = begun + Duration::from_nanos(number * 1_000_000_000 / rate);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let sent = if late { due } else { Instant::now() };
-        client.send(&request());
-        let reply = client.line();
-        assert!(!reply.contains("ERR"), "{reply}");
+        client.ask(request());
         latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
         late = Instant::now() > begun + Duration::from_nanos((number + 1) * 1_000_000_000 / rate);
     }
@@ -330,7 +180,8 @@ const SCRIPT: &str = "local m = redis.call('SMEMBERS', KEYS[1]) \
 
 fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     let stop = Arc::new(AtomicBool::new(false));
-    let (ours, pid) = (server.ours, server.child.id());
+    let ours = server.dialect == Dialect::Memcached;
+    let process = server.process();
     let mut threads = Vec::new();
     for setter in 0..SETTERS.0 {
         let (client, stop) = (server.connect(), Arc::clone(&stop));
@@ -358,12 +209,12 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
             }
         })
     }));
-    let before = Server::memory(pid);
+    let before = process.proportional_bytes();
     let peak = Arc::new(AtomicU64::new(before));
     let (sampled, ended) = (Arc::clone(&peak), Arc::clone(&stop));
     let watcher = std::thread::spawn(move || {
         while !ended.load(Relaxed) {
-            sampled.fetch_max(Server::memory(pid), Relaxed);
+            sampled.fetch_max(process.proportional_bytes(), Relaxed);
             std::thread::sleep(Duration::from_millis(50));
         }
     });
@@ -371,7 +222,7 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     let (begun, cpu) = (Instant::now(), Cpu::now());
     match work {
         None => std::thread::sleep(QUIET),
-        Some(work) => server.begin(work).join().unwrap(),
+        Some(work) => work.begin(server).join().unwrap(),
     }
     let (took, machine) = (begun.elapsed(), Cpu::now().since(cpu));
     stop.store(true, Relaxed);
@@ -406,11 +257,6 @@ struct Window {
     growth: f64,
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 fn report(work: Work, quiet: &[Window], busy: &[Window], holds: &[u64]) {
     let of = |windows: &[Window], figure: fn(&Window) -> f64| {
         median(windows.iter().map(figure).collect())
@@ -443,43 +289,33 @@ fn report(work: Work, quiet: &[Window], busy: &[Window], holds: &[u64]) {
 fn main() {
     let count = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
     let counters = count.unwrap_or(COUNTERS);
-    let redis = Command::new("redis-server")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok();
     println!("{counters} counters, {INDEXES} indexes of {MEMBERS}; medians of {RUNS} windows\n");
     println!(
         "| | seconds | requests/s | p50 ms | p99 ms | p99.9 ms | memory | cores busy | stolen ms |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
-    let works: &[Work] = if redis {
-        &[Work::Snapshot, Work::BgSave, Work::BgRewriteAof]
-    } else {
-        &[Work::Snapshot]
-    };
     let mut server: Option<Server> = None;
-    for work in works {
-        if server
-            .as_ref()
-            .is_none_or(|server| server.ours != work.is_ours())
-        {
+    for work in [Work::Snapshot, Work::BgSave, Work::BgRewriteAof] {
+        let fits = |server: &Server| server.dialect == work.dialect();
+        if !server.as_ref().is_some_and(fits) {
+            // One at a time: each takes gigabytes.
             drop(server.take());
-            let started = Server::start(work.is_ours());
-            started.load(counters);
-            server = Some(started);
+            server = start(work.dialect());
+            if let Some(server) = &server {
+                load(server, counters);
+            }
         }
-        let server = server.as_ref().unwrap();
+        let Some(server) = &server else { continue };
         window(server, None, counters);
         let (mut quiet, mut busy, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..RUNS {
             quiet.push(window(server, None, counters));
-            if server.ours {
-                server.reset_stats();
+            if work == Work::Snapshot {
+                assert_eq!(server.connect().ask("stats reset\r\n"), "RESET");
             }
-            busy.push(window(server, Some(*work), counters));
-            holds.extend(server.ours.then(|| server.lock_hold_max_us()).flatten());
+            busy.push(window(server, Some(work), counters));
+            holds.extend(server.stat("lock_hold_max_us"));
         }
-        report(*work, &quiet, &busy, &holds);
+        report(work, &quiet, &busy, &holds);
     }
 }
