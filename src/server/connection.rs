@@ -200,7 +200,7 @@ impl Connection {
             writable = self.writer.writable() => writable.is_ok(),
             () = self.abandoned.notified() => false,
             () = tokio::time::sleep(SEND_PATIENCE) => {
-                tracing::info!(client = %self.client.peer.name, "closed: replies are not read");
+                tracing::info!(client = %self.client.peer, "closed: replies are not read");
                 false
             }
         };

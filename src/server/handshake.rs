@@ -128,7 +128,7 @@ async fn receive(place: Place, mut inbox: UnboundedReceiver<Arrival>) {
                 }
                 Err(error) => {
                     FAILED.run(Tick::now(), || {
-                        tracing::info!(client = %client.peer.name, "TLS handshake failed: {error}");
+                        tracing::info!(client = %client.peer, "TLS handshake failed: {error}");
                     });
                     place.shared.leave(number);
                 }

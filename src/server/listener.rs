@@ -1,7 +1,7 @@
 //! Listening and accepting: one acceptor, and the least loaded worker gets the connection.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct Listener {
 enum Socket {
     Tcp(TcpListener),
     Tls(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, Arc<Path>),
 }
 
 /// Where connections go.
@@ -80,7 +80,7 @@ pub async fn listen(address: &ListenAddr, config: &Config) -> io::Result<Vec<Lis
             files::set_mode(path, config.unix_mode)?;
             let name = format!("unix:{}", path.display()).into();
             listeners.push(Listener {
-                socket: Socket::Unix(socket, path.clone()),
+                socket: Socket::Unix(socket, path.as_path().into()),
                 must_log_in: config.users.is_some() && config.login_on_unix,
                 name,
             });
@@ -138,19 +138,11 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) | Socket::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
-                let local = address.ip().to_canonical().is_loopback();
-                Ok((
-                    Accepted::tcp(stream)?,
-                    Peer {
-                        name: format!("tcp:{address}"),
-                        local,
-                    },
-                ))
+                Ok((Accepted::tcp(stream)?, Peer::Tcp(address)))
             }
             Socket::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
-                let name = format!("unix:{}", path.display());
-                Ok((Accepted::unix(stream)?, Peer { name, local: true }))
+                Ok((Accepted::unix(stream)?, Peer::Unix(Arc::clone(path))))
             }
         }
     }
@@ -161,14 +153,14 @@ impl Listener {
         if !shared.admit() {
             REJECTED.run(Tick::now(), || {
                 let max_clients = shared.clients_max();
-                tracing::warn!(client = %peer.name, max_clients, "rejected: too many connections");
+                tracing::warn!(client = %peer, max_clients, "rejected: too many connections");
             });
             if !matches!(self.socket, Socket::Tls(_)) {
                 socket.say_and_close(TOO_MANY);
             }
             return;
         }
-        tracing::debug!(client = %peer.name, "connected");
+        tracing::debug!(client = %peer, "connected");
         let number = inside.numbers.fetch_add(1, Relaxed);
         let client = Arc::new(Client {
             peer,

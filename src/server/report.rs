@@ -436,7 +436,7 @@ fn conns(shared: &Shared, out: &mut Vec<u8>) {
     let uptime = shared.uptime_s();
     for client in &shared.clients().connected {
         let (fd, silent) = (client.fd, uptime - client.last_heard_s.load(Relaxed));
-        stat(&format!("{fd}:addr"), &client.peer.name, out);
+        stat(&format!("{fd}:addr"), &client.peer, out);
         stat(&format!("{fd}:listen_addr"), &client.listener, out);
         stat(&format!("{fd}:state"), "conn_read", out);
         stat(&format!("{fd}:secs_since_last_cmd"), silent, out);

@@ -26,23 +26,23 @@ use crate::protocol::memcached::{Action, Form, Request};
 use crate::stats::{Metric, Tally};
 use crate::value::{Blob, Value};
 
-/// A conversation.
+/// A conversation. Every idle client has one, so what a conversation has only at times is boxed.
 #[derive(Debug)]
 pub struct Session {
     parser: Parser,
     peer: Peer,
     /// The client has not said who it is yet.
-    entrance: Option<Entrance>,
+    entrance: Option<Box<Entrance>>,
     /// What a retrieval found and there was no room for yet.
-    unsent: Option<Found>,
+    unsent: Option<Box<Found>>,
     /// A dump that goes on.
-    dumping: Option<Dumping>,
+    dumping: Option<Box<Dumping>>,
     /// The value without which the next request cannot be carried out.
-    needed: Option<Cold>,
+    needed: Option<Box<Cold>>,
     /// The answer that shows that value; without one it is put back into memory.
     shown: Option<Box<Answer>>,
     /// Why that value could not be read: the reply to the request.
-    unreadable: Option<Refusal>,
+    unreadable: Option<Box<Refusal>>,
     /// The next request has been counted.
     again: bool,
 }
@@ -72,7 +72,7 @@ impl Session {
         Self {
             parser: Parser::default(),
             peer,
-            entrance: must_log_in.then(Entrance::default),
+            entrance: must_log_in.then(Box::default),
             unsent: None,
             dumping: None,
             needed: None,
@@ -84,7 +84,7 @@ impl Session {
 
     /// What is between the client and the store; `None` once everything may be asked.
     pub fn entrance(&mut self) -> Option<&mut Entrance> {
-        self.entrance.as_mut()
+        self.entrance.as_deref_mut()
     }
 
     /// Takes what became of the login; `None` if it was not even looked at.
@@ -149,8 +149,8 @@ impl Session {
 
     /// The values to be read next: not more than a reply has room for.
     pub fn cold(&mut self) -> Vec<Cold> {
-        if let Some(needed) = self.needed.clone() {
-            return vec![needed];
+        if let Some(needed) = &self.needed {
+            return vec![Cold::clone(needed)];
         }
         let Some(found) = &mut self.unsent else {
             return Vec::new();
@@ -182,7 +182,7 @@ impl Session {
                 (Some(Ok(blob)), None) => shared.engine().warm(&needed, blob),
                 (Some(Err(refusal)), _) => {
                     self.shown = None;
-                    self.unreadable = Some(refusal);
+                    self.unreadable = Some(Box::new(refusal));
                 }
                 (None, _) => {}
             },
@@ -324,14 +324,14 @@ impl Session {
                 out.tie();
             }
             let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
-            self.unsent = Some(Found {
+            self.unsent = Some(Box::new(Found {
                 hits: hits.into_iter(),
                 next: None,
                 at,
                 cold: answer.cold.into(),
                 read: VecDeque::new(),
                 with_cas,
-            });
+            }));
         }
     }
 
@@ -368,7 +368,7 @@ impl Session {
                     self.refuse(shared, tally, &refusal, request.noreply, out)
                 }
                 Err(Halt::Cold(cold)) => {
-                    self.needed = Some(*cold);
+                    self.needed = Some(cold);
                     Flow::Cold
                 }
             },

@@ -1,7 +1,10 @@
 //! What all threads of the server share: the engine, the configuration, the figures, who is
 //! connected, and the way to the upkeep thread.
 
+use std::fmt;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -22,13 +25,32 @@ use crate::engine::{Engine, Settings};
 use crate::limits::MEMBERS_MAX;
 use crate::stats::{Metric, Rates, Tally};
 
-/// Who is at the other end.
+/// Who is at the other end: shown as the address, in logs and `stats conns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The address, for logs and `stats conns`.
-    pub name: String,
-    /// A loopback address or a unix socket.
-    pub local: bool,
+pub enum Peer {
+    /// A client over TCP, by its address.
+    Tcp(SocketAddr),
+    /// A client of the unix socket at this path.
+    Unix(Arc<Path>),
+}
+
+impl Peer {
+    /// True for a loopback address or a unix socket.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// One connection, as the other threads see it.
@@ -221,14 +243,14 @@ impl Shared {
         if !config.allow_term {
             return Some(Refusal::TermOff);
         }
-        let from_afar = config.term_from == TermFrom::Local && !peer.local;
+        let from_afar = config.term_from == TermFrom::Local && !peer.is_local();
         from_afar.then_some(Refusal::TermFromAfar)
     }
 
     /// Logs what a client did wrong; not more often than a few times a second.
     pub fn log_refused(&self, peer: &Peer, noreply: bool, cause: &str) {
         REFUSED.run(Tick::now(), || {
-            tracing::info!(client = %peer.name, noreply, "request refused: {cause}");
+            tracing::info!(client = %peer, noreply, "request refused: {cause}");
         });
     }
 

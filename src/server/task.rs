@@ -84,7 +84,7 @@ impl Task {
     }
 
     /// Serves until the client or the server ends it.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         let mut flow = Flow::Read;
         loop {
             flow = match flow {
@@ -100,7 +100,7 @@ impl Task {
                         self.connection.idle().await;
                         Flow::Read
                     }
-                    Ok(Arrived::Crowded) => self.wait_for_room().await,
+                    Ok(Arrived::Crowded) => Box::pin(self.wait_for_room()).await,
                     Ok(Arrived::End) => Flow::Close,
                     Err(_) => return,
                 },
@@ -148,7 +148,7 @@ impl Task {
                 }
                 Flow::Close => {
                     self.connection.idle().await;
-                    return self.linger().await;
+                    return Box::pin(self.linger()).await;
                 }
             }
         }
@@ -268,7 +268,7 @@ impl Task {
         if self.admitted.is_some() {
             return Flow::Read;
         }
-        let client = &self.connection.client().peer.name;
+        let client = &self.connection.client().peer;
         tracing::info!(%client, "closed: no memory for a large request");
         self.answer(|out| out.extend_from_slice(NO_MEMORY));
         Flow::Close
@@ -354,7 +354,7 @@ impl Task {
 
     /// Gives the upkeep thread an order; the answer comes when it is carried out.
     async fn ask_upkeep(&self, verb: &str, order: fn(Option<Asked>) -> Order) {
-        tracing::info!(client = %self.connection.client().peer.name, "{verb}: a client asks");
+        tracing::info!(client = %self.connection.client().peer, "{verb}: a client asks");
         let (done, result) = oneshot::channel();
         let ordered = self.worker.shared().order(order(Some(done)));
         let result = if ordered { result.await.ok() } else { None };
@@ -367,7 +367,7 @@ impl Task {
 
     /// Closes so that the last replies arrive: a socket closed with unread input would be reset,
     /// and the client could lose what was sent before.
-    async fn linger(mut self) {
+    async fn linger(&mut self) {
         if self.connection.finish().is_err() {
             return;
         }

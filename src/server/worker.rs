@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::output::Output;
 use super::session::{Flow, Session};
 use super::shared::{Client, Shared};
-use super::socket::Accepted;
+use super::socket::{Accepted, Reader};
 use super::task::Task;
 use crate::engine::Turn;
 use crate::limits::{BUFFER_BYTES_FREE, READ_BYTES};
@@ -96,7 +96,6 @@ pub struct Worker {
     /// The requests whose time has been counted.
     timed_requests: Cell<u64>,
     connection_ended: Notify,
-    stopping: Cell<bool>,
 }
 
 /// Starts worker `number` on a thread of its own.
@@ -158,7 +157,6 @@ impl Worker {
             connections: RefCell::default(),
             timed_requests: Cell::new(0),
             connection_ended: Notify::new(),
-            stopping: Cell::new(false),
         });
         tokio::task::spawn_local(Rc::clone(&worker).end_turns());
         tokio::task::spawn_local(Rc::clone(&worker).release_synced(synced));
@@ -169,7 +167,7 @@ impl Worker {
                     number,
                     socket,
                     client,
-                } => worker.serve(number, socket, client),
+                } => worker.admit(number, socket, client),
                 Message::Stop => break,
             }
         }
@@ -196,31 +194,46 @@ impl Worker {
         self.scratch.borrow_mut()
     }
 
-    fn serve(self: &Rc<Self>, number: u64, socket: Accepted, client: Arc<Client>) {
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            match socket.split() {
-                Ok((reader, writer)) => {
-                    let share = worker.shared.buffers().share();
-                    let connection = Rc::new(Connection::new(writer, client, share));
-                    if worker.stopping.get() {
-                        connection.close();
-                    }
-                    worker
-                        .connections
-                        .borrow_mut()
-                        .insert(number, Rc::clone(&connection));
-                    Task::new(Rc::clone(&worker), connection, reader)
-                        .run()
-                        .await;
-                    worker.connections.borrow_mut().remove(&number);
-                }
-                Err(error) => tracing::warn!(%error, "a connection was lost on the way"),
+    /// Takes a client in, and leaves it to a task of its own.
+    fn admit(self: &Rc<Self>, number: u64, socket: Accepted, client: Arc<Client>) {
+        match socket.split() {
+            Ok((reader, writer)) => {
+                let share = self.shared.buffers().share();
+                let connection = Rc::new(Connection::new(writer, client, share));
+                self.connections
+                    .borrow_mut()
+                    .insert(number, Rc::clone(&connection));
+                tokio::task::spawn_local(Rc::clone(self).serve(number, connection, reader));
             }
-            worker.load.fetch_sub(1, Relaxed);
-            worker.shared.leave(number);
-            worker.connection_ended.notify_one();
-        });
+            Err(error) => {
+                tracing::warn!(%error, "a connection was lost on the way");
+                self.dismiss(number);
+            }
+        }
+    }
+
+    /// Serves a client to its end. What this future holds is most of what an idle client takes,
+    /// so the task is made outside: an `async fn` has its arguments twice.
+    fn serve(
+        self: Rc<Self>,
+        number: u64,
+        connection: Rc<Connection>,
+        reader: Reader,
+    ) -> impl Future<Output = ()> {
+        let mut task = Task::new(Rc::clone(&self), connection, reader);
+        async move {
+            task.run().await;
+            drop(task);
+            self.connections.borrow_mut().remove(&number);
+            self.dismiss(number);
+        }
+    }
+
+    /// A client has gone.
+    fn dismiss(&self, number: u64) {
+        self.load.fetch_sub(1, Relaxed);
+        self.shared.leave(number);
+        self.connection_ended.notify_one();
     }
 
     /// Executes a connection's input as a part of this turn.
@@ -356,7 +369,7 @@ impl Worker {
                 let crowding =
                     connection.is_request_overdue(now) && self.shared.buffers().is_crowded();
                 if crowding {
-                    let client = &connection.client().peer.name;
+                    let client = &connection.client().peer;
                     tracing::info!(%client, "closed: a large request does not arrive");
                 }
                 if crowding || limit.is_some_and(silent) || connection.is_login_overdue(now) {
@@ -368,7 +381,6 @@ impl Worker {
 
     /// Finishes what was received, within a few seconds.
     async fn drain(&self) {
-        self.stopping.set(true);
         for connection in self.connections.borrow().values() {
             connection.close();
         }
@@ -391,6 +403,21 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn an_idle_client_takes_little() {
+        fn bytes<F>(_: impl FnOnce(Rc<Worker>, Rc<Connection>, Reader) -> F) -> usize {
+            size_of::<F>()
+        }
+        let task = bytes(|worker, connection, reader| worker.serve(0, connection, reader));
+        let (connection, client) = (size_of::<Connection>(), size_of::<Client>());
+        // Of the 2 KiB that it may take in all. The runtime, the tables, and what the allocator
+        // adds take as much again.
+        assert!(
+            task + connection + client <= 768,
+            "{task} + {connection} + {client}"
+        );
+    }
 
     #[test]
     fn a_read_that_hangs_does_not_hold_up_the_end() {

@@ -214,7 +214,8 @@ fn idle_connections_are_cheap() {
         "{count} idle connections: {} bytes each",
         taken_kb * 1024 / count as u64
     );
-    assert!(taken_kb <= 8 * count as u64 + (4 << 10), "{taken_kb} KiB");
+    // Beside what the first requests take once.
+    assert!(taken_kb <= 2 * count as u64 + 512, "{taken_kb} KiB");
     drop(streams);
 }
 

@@ -31,7 +31,7 @@ impl Session {
                 classes,
                 limit,
             } => match Dumping::begin(shared, dump, classes, limit) {
-                Ok(dumping) => self.dumping = Some(dumping),
+                Ok(dumping) => self.dumping = Some(Box::new(dumping)),
                 Err(BadClass) => encode::bad_class(dump, bytes),
             },
             Admin::Crawl(classes) => match dump::walked(shared, classes) {

@@ -1,6 +1,7 @@
 //! The server in memory: protocol and engine on a simulated disk, without a socket.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use storage_server::clock::{SimClock, Source};
@@ -74,10 +75,7 @@ impl MemoryServer {
 
     pub(crate) fn connect(&self) -> MemoryWire {
         assert!(self.shared.admit());
-        let peer = Peer {
-            name: "memory".to_owned(),
-            local: true,
-        };
+        let peer = Peer::Unix(Path::new("memory").into());
         MemoryWire {
             shared: Arc::clone(&self.shared),
             session: Session::new(peer, false),
