@@ -9,7 +9,7 @@
 //!
 //! | layer | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`exit`] | bounds, time, figures |
+//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`prefetch`] [`exit`] | bounds, time, figures |
 //! | 1 | [`key`] [`types`] [`value`] [`config`] [`users`] | what is stored, and who may |
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |
@@ -37,6 +37,7 @@ pub mod holds;
 pub mod journal;
 pub mod key;
 pub mod limits;
+pub mod prefetch;
 pub mod protocol;
 pub mod server;
 pub mod stats;

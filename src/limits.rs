@@ -25,6 +25,9 @@ pub const BATCH_BYTES_MAX: usize = 512 << 20;
 /// The number of shards of the store; a power of two.
 pub const SHARDS: usize = 256;
 
+/// How many of a connection's requests are read before the first is executed.
+pub const LOOK_AHEAD: usize = 16;
+
 /// The most clients that an operator may configure.
 pub const CLIENTS_MAX: usize = 1 << 20;
 

@@ -60,6 +60,23 @@ pub enum Command<'a> {
     Meta(Meta<'a>),
 }
 
+impl Command<'_> {
+    /// The key that it is about, if it is one.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Fetch(fetch) => match fetch.keys.as_slice() {
+                [key] => Some(key),
+                _ => None,
+            },
+            Self::Put(put) => Some(put.key),
+            Self::Arith(arith) => Some(arith.key),
+            Self::Delete { key } | Self::Touch { key, .. } => Some(key),
+            Self::Meta(meta) => Some(meta.key.bytes()),
+            Self::PutMany(_) | Self::FlushAll { .. } => None,
+        }
+    }
+}
+
 /// What a command answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {

@@ -20,10 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use crate::clock::{Clock, Tick, Time};
 use crate::command::{Change, Command, Context, Outcome, Place, Refusal, Reply};
 use crate::journal::{self, Journal, Refused, Room};
+use crate::key::Key;
+use crate::limits::LOOK_AHEAD;
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
 use crate::types::{KeyRules, TypeTable};
@@ -214,6 +217,19 @@ impl Engine {
             Command::FlushAll { delay } => self.flush_all(turn, *delay)?,
             Command::Meta(meta) => self.meta(turn, meta)?,
         })
+    }
+
+    /// Has the processor fetch what commands on these keys will look at, so that they need not
+    /// wait for memory one after the other.
+    pub fn look_ahead<'k>(&self, turn: &Turn, keys: impl Iterator<Item = &'k [u8]>) {
+        let places: SmallVec<[(u64, Key<'k>); LOOK_AHEAD]> = keys
+            .filter_map(|key| turn.types.resolve(key, turn.settings.key_rules).ok())
+            .map(|key| (self.store.hashing().key(key), key))
+            .inspect(|(hash, _)| self.store.prefetch(*hash))
+            .collect();
+        for (hash, key) in places {
+            self.store.read(hash).prefetch(hash, key);
+        }
     }
 
     /// Writes what the turns so far have put into the journal's buffer. Every turn ends with

@@ -17,6 +17,7 @@ use crate::command::refusal::Fault;
 use crate::command::{Command, Hit, Refusal, Reply};
 use crate::engine::{Answer, Cold, Halt, Turn};
 use crate::limits::OUTPUT_BYTES_HIGH;
+use crate::protocol::memcached::batch::{Batch, Parsed};
 use crate::protocol::memcached::encode::{self, Away};
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::login::Verdict;
@@ -204,6 +205,23 @@ impl Session {
         if self.entrance.is_some() {
             return self.knock(shared, tally, input, out);
         }
+        let mut batch = Batch::default();
+        let advanced = self.advance_batches(shared, turn, tally, (input, &mut batch), out);
+        if batch.is_left() {
+            self.parser = Parser::default();
+        }
+        advanced
+    }
+
+    /// Executes the requests in `input`, which are read into `batch` some at a time.
+    fn advance_batches<'a>(
+        &mut self,
+        shared: &Shared,
+        turn: &mut Turn,
+        tally: &Tally,
+        (input, batch): (&'a [u8], &mut Batch<'a>),
+        out: &mut Output,
+    ) -> (usize, Flow) {
         let (mut at, mut budget) = (0, Budget::default());
         loop {
             if self.send_found(shared, tally, out) {
@@ -220,10 +238,21 @@ impl Session {
                 }
                 continue;
             }
-            let rest = input.get(at..).unwrap_or_default();
-            let (taken, step) = self.parser.next(rest, turn.settings().value_bytes_max);
-            let line = rest.get(self.parser.passed_over()..).unwrap_or_default();
-            let begin = at + self.parser.passed_over();
+            if !batch.is_left() {
+                let rest = input.get(at..).unwrap_or_default();
+                batch.read(&mut self.parser, rest, turn.settings().value_bytes_max);
+                shared.engine().look_ahead(turn, batch.keys());
+            }
+            let Some(Parsed {
+                passed_over,
+                taken,
+                step,
+            }) = batch.take()
+            else {
+                return (at, Flow::Read);
+            };
+            let begin = at + passed_over;
+            let line = input.get(begin..).unwrap_or_default();
             at += taken;
             let flow = match step {
                 Step::Incomplete => return (at, Flow::Read),
@@ -233,16 +262,16 @@ impl Session {
                         tally.add(Metric::Requests, 1);
                     }
                     let before = tally.get(Metric::FanOutCounters);
-                    let flow = self.request(shared, turn, tally, &request, out);
+                    let flow = self.request(shared, turn, tally, request, out);
                     let changed = tally.get(Metric::FanOutCounters) - before;
-                    budget.spend(Some(&request), taken, changed);
+                    budget.spend(Some(request), *taken, changed);
                     flow
                 }
                 Step::Complaint { complaint, noreply } => {
                     shared.print_command(line);
                     tally.add(Metric::Requests, 1);
-                    budget.spend(None, taken, 0);
-                    self.complain(shared, tally, complaint, noreply, out)
+                    budget.spend(None, *taken, 0);
+                    self.complain(shared, tally, *complaint, *noreply, out)
                 }
             };
             match flow {

@@ -7,6 +7,7 @@ use super::sizes::Away;
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::key::{Key, TypedKey};
+use crate::prefetch::prefetch;
 use crate::value::{Attributes, Blob, Head, Index, Marks};
 
 /// An item: a value and its header, as a slot of a table keeps it.
@@ -27,6 +28,8 @@ pub(super) trait Item: Clone {
     fn head(&self) -> &Head;
     /// The header, to be changed.
     fn head_mut(&mut self) -> &mut Head;
+    /// Has the processor fetch what is behind the slot.
+    fn prefetch(&self);
     /// When the item ends.
     fn expires(&self) -> Expiry;
     /// Sets when the item ends.
@@ -56,6 +59,9 @@ impl Item for Blob {
     }
     fn head_mut(&mut self) -> &mut Head {
         self.head_mut()
+    }
+    fn prefetch(&self) {
+        self.prefetch();
     }
     fn expires(&self) -> Expiry {
         self.expires()
@@ -127,6 +133,9 @@ impl Item for IndexItem {
     }
     fn head_mut(&mut self) -> &mut Head {
         &mut self.head
+    }
+    fn prefetch(&self) {
+        prefetch(Arc::as_ptr(&self.index), size_of::<Index>());
     }
     fn expires(&self) -> Expiry {
         self.expires

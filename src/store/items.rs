@@ -112,6 +112,14 @@ impl<I: Item> Items<I> {
         self.find(hash, key, now).map(view)
     }
 
+    /// Has the processor fetch the item with this hash, if there is one.
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.slots.find(hash, |item| {
+            item.prefetch();
+            false
+        });
+    }
+
     /// Stores an item.
     pub(super) fn put(&mut self, hashing: &Hashing, (hash, key): (u64, Key<'_>), item: I) {
         self.keep(hash, key);

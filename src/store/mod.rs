@@ -29,6 +29,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::clock::{Expiry, Time};
 use crate::holds::Holds;
 use crate::limits::SHARDS;
+use crate::prefetch::prefetch;
 use crate::types::TypeTable;
 use books::{Books, Totals};
 use hashing::{Hashing, shard_of};
@@ -100,6 +101,12 @@ impl Store {
     /// Locks the shard of a hash for reading.
     pub fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard> {
         self.shard(shard_of(hash)).read()
+    }
+
+    /// Has the processor fetch the shard of a hash.
+    pub fn prefetch(&self, hash: u64) {
+        let shard = self.shard(shard_of(hash));
+        prefetch(shard, size_of_val(shard));
     }
 
     /// Locks the shard of a hash for writing.

@@ -123,6 +123,18 @@ impl Shard {
         Ok((table, &self.hashing))
     }
 
+    /// Has the processor fetch the entry at a key.
+    pub fn prefetch(&self, hash: u64, key: Key<'_>) {
+        match key {
+            Key::Named(_) => self.named.prefetch(hash),
+            Key::Typed(typed) => {
+                if let Some(table) = self.table(typed.prefix) {
+                    table.prefetch(hash);
+                }
+            }
+        }
+    }
+
     /// The entry at a key, if it is there and alive at `now`.
     pub fn view(&self, hash: u64, key: Key<'_>, now: Time) -> Option<View<'_>> {
         match key {

@@ -97,6 +97,15 @@ impl Table {
         }
     }
 
+    /// Has the processor fetch what is behind the slot with this hash; of a counter nothing is.
+    pub(super) fn prefetch(&self, hash: u64) {
+        match self {
+            Self::Counter(_) | Self::Counter64(_) => {}
+            Self::Index(table) => table.prefetch(hash),
+            Self::Data(table) => table.prefetch(hash),
+        }
+    }
+
     pub(super) fn view(&self, hash: u64, key: TypedKey, now: Time) -> Option<View<'_>> {
         match self {
             Self::Counter(table) => table.view(hash, key.id, now),

@@ -30,8 +30,13 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
+use crate::prefetch::prefetch;
+
 /// From how many bytes on they are shared by all copies of a block.
 pub const LONG_BYTES: usize = 16 << 10;
+
+/// How much of a block is worth fetching ahead: what follows in order the processor foresees.
+const PREFETCHED_BYTES: usize = 128;
 
 /// About what long bytes take beside themselves.
 const LONG_FRONT: usize = 64;
@@ -220,6 +225,11 @@ impl<H> Block<H> {
             // which nobody changes as long as a block points at them.
             None => unsafe { std::slice::from_raw_parts(self.tail(), self.shape().len()) },
         }
+    }
+
+    /// Has the processor fetch the header and the first bytes.
+    pub(super) fn prefetch(&self) {
+        prefetch(self.front.as_ptr(), PREFETCHED_BYTES);
     }
 
     /// What this takes on the heap, in bytes: the sizes that allocators have, and 8 that the one

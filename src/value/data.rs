@@ -112,6 +112,11 @@ impl Blob {
         Self(Block::new(Head::new(Marks::NONE), extra, &[key, value]))
     }
 
+    /// Has the processor fetch what a look at the value begins with.
+    pub fn prefetch(&self) {
+        self.0.prefetch();
+    }
+
     /// This item with `front` and `back` around its value, without its marks; `None` if the
     /// value is away.
     #[must_use]

@@ -4,6 +4,7 @@
 //! [`verbs::VERBS`] is the table of what can be asked. The reference for everything that is not
 //! ours is memcached 1.6's `doc/protocol.txt`.
 
+pub mod batch;
 pub mod encode;
 pub mod error;
 pub mod login;
