@@ -6,6 +6,7 @@
 //! happens to the entry. The cache is keyed by cas unique, so nothing in it is ever wrong, and a
 //! snapshot, which moves values, leaves them in it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -181,8 +182,9 @@ impl Engine {
     /// True if memory is full and a snapshot would help: values that were added to are in no
     /// file as a whole before it.
     pub fn wants_snapshot(&self) -> bool {
-        let limit = self.settings.read().memory_limit;
-        let nearly_full = self.memory_room() < limit / 16;
+        let settings = Arc::clone(&self.settings.read());
+        let limit = settings.memory_limit;
+        let nearly_full = self.memory_room(&settings) < limit / 16;
         nearly_full && self.lingering.load(Relaxed) >= limit / 8
     }
 

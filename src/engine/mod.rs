@@ -197,6 +197,7 @@ impl Engine {
         } else {
             *turn = self.turn();
         }
+        self.journal.note_time(turn.tick);
         if self.store.pending_flush().is_past(turn.now) {
             self.flush_due();
         }
@@ -245,13 +246,13 @@ impl Engine {
             types: &turn.types,
             value_bytes_max: turn.settings.value_bytes_max,
             members_max: turn.settings.members_max,
-            memory_room: self.memory_room(),
+            memory_room: self.memory_room(&turn.settings),
         }
     }
 
     /// How many bytes are left to the memory limit.
-    fn memory_room(&self) -> u64 {
-        match self.settings.read().memory_limit {
+    fn memory_room(&self, settings: &Settings) -> u64 {
+        match settings.memory_limit {
             0 => u64::MAX,
             limit => limit.saturating_sub(self.store.memory_bytes()),
         }

@@ -184,6 +184,7 @@ fn start(
         written: AtomicU64::new(before),
         synced: AtomicU64::new(before),
         oldest_ms: AtomicU64::new(0),
+        noted_ms: AtomicU64::new(0),
         health: AtomicU8::new(WELL),
         signal: Mutex::new(Signal::default()),
         wake: Condvar::new(),

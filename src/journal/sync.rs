@@ -203,11 +203,17 @@ impl Shared {
 }
 
 impl Journal {
+    /// Tells the time, which [`Journal::reserve`] and [`Journal::must_wait`] do not read anew for
+    /// each record.
+    pub fn note_time(&self, now: Tick) {
+        self.shared.noted_ms.store(self.shared.ms_at(now), Relaxed);
+    }
+
     /// The age of the oldest write that is not synced; 0 if there is none.
     pub(super) fn oldest_age_ms(&self) -> u64 {
         match self.shared.oldest_ms.load(Acquire) {
             0 => 0,
-            oldest => self.shared.now_ms().saturating_sub(oldest),
+            oldest => self.shared.noted_ms.load(Relaxed).saturating_sub(oldest),
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) synced: AtomicU64,
     /// When the oldest unsynced write was, as [`Shared::now_ms`]; 0 is none.
     pub(super) oldest_ms: AtomicU64,
+    /// The latest moment that [`Journal::note_time`] was told.
+    pub(super) noted_ms: AtomicU64,
     pub(super) health: AtomicU8,
     pub(super) start: Tick,
     pub(super) signal: Mutex<Signal>,
@@ -152,7 +154,12 @@ impl Active {
 impl Shared {
     /// Milliseconds since the journal was opened, never 0.
     pub(super) fn now_ms(&self) -> u64 {
-        let elapsed = self.options.clock.tick().since(self.start);
+        self.ms_at(self.options.clock.tick())
+    }
+
+    /// The same for another moment than now.
+    pub(super) fn ms_at(&self, tick: Tick) -> u64 {
+        let elapsed = tick.since(self.start);
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
