@@ -9,7 +9,7 @@
 //!
 //! | layer | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`prefetch`] [`exit`] | bounds, time, figures |
+//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`prefetch`] [`exit`] | bounds, time |
 //! | 1 | [`key`] [`types`] [`value`] [`config`] [`users`] | what is stored, and who may |
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |

@@ -243,47 +243,54 @@ impl Session {
                 batch.read(&mut self.parser, rest, turn.settings().value_bytes_max);
                 shared.engine().look_ahead(turn, batch.keys());
             }
-            let Some(Parsed {
-                passed_over,
-                taken,
-                step,
-            }) = batch.take()
-            else {
+            let Some(parsed) = batch.take() else {
                 return (at, Flow::Read);
             };
-            let begin = at + passed_over;
+            let begin = at + parsed.passed_over;
             let line = input.get(begin..).unwrap_or_default();
-            at += taken;
-            let flow = match step {
-                Step::Incomplete => return (at, Flow::Read),
-                Step::Request(request) => {
-                    if !std::mem::take(&mut self.again) {
-                        shared.print_command(line);
-                        tally.add(Metric::Requests, 1);
-                    }
-                    let before = tally.get(Metric::FanOutCounters);
-                    let flow = self.request(shared, turn, tally, request, out);
-                    let changed = tally.get(Metric::FanOutCounters) - before;
-                    budget.spend(Some(request), *taken, changed);
-                    flow
-                }
-                Step::Complaint { complaint, noreply } => {
-                    shared.print_command(line);
-                    tally.add(Metric::Requests, 1);
-                    budget.spend(None, *taken, 0);
-                    self.complain(shared, tally, *complaint, *noreply, out)
-                }
-            };
-            match flow {
-                Flow::Read => {}
-                Flow::Cold => {
+            at += parsed.taken;
+            match self.take_step(shared, turn, tally, (parsed, line, &mut budget), out) {
+                Some(Flow::Read) => {}
+                None => return (at, Flow::Read),
+                Some(Flow::Cold) => {
                     // The request comes again once its value has been read.
                     self.again = true;
-                    return (begin, flow);
+                    return (begin, Flow::Cold);
                 }
-                flow => return (at, flow),
+                Some(flow) => return (at, flow),
             }
         }
+    }
+
+    /// Executes one request, or complains; `None` if not all of it has arrived.
+    fn take_step(
+        &mut self,
+        shared: &Shared,
+        turn: &mut Turn,
+        tally: &Tally,
+        (parsed, line, budget): (&Parsed<'_>, &[u8], &mut Budget),
+        out: &mut Output,
+    ) -> Option<Flow> {
+        Some(match &parsed.step {
+            Step::Incomplete => return None,
+            Step::Request(request) => {
+                if !std::mem::take(&mut self.again) {
+                    shared.print_command(line);
+                    tally.add(Metric::Requests, 1);
+                }
+                let before = tally.get(Metric::FanOutCounters);
+                let flow = self.request(shared, turn, tally, request, out);
+                let changed = tally.get(Metric::FanOutCounters) - before;
+                budget.spend(Some(request), parsed.taken, changed);
+                flow
+            }
+            Step::Complaint { complaint, noreply } => {
+                shared.print_command(line);
+                tally.add(Metric::Requests, 1);
+                budget.spend(None, parsed.taken, 0);
+                self.complain(shared, tally, *complaint, *noreply, out)
+            }
+        })
     }
 
     /// Writes what an earlier retrieval found, as far as there is room. True if a value has to
