@@ -3,13 +3,14 @@
 //! conversation stops, and goes on when it has been read: replies stay in order.
 
 mod admin;
+mod login;
 
 use std::collections::VecDeque;
 
 use super::budget::Budget;
 use super::count::{count, count_fault, count_refusal};
 use super::dump::{Dumping, Progress};
-use super::entrance::{Entrance, Heard};
+use super::entrance::Entrance;
 pub use super::flow::Flow;
 use super::output::Output;
 use super::shared::{Peer, Shared};
@@ -20,7 +21,6 @@ use crate::limits::OUTPUT_BYTES_HIGH;
 use crate::protocol::memcached::batch::{Batch, Parsed};
 use crate::protocol::memcached::encode::{self, Away};
 use crate::protocol::memcached::error::Complaint;
-use crate::protocol::memcached::login::Verdict;
 use crate::protocol::memcached::meta_reply;
 use crate::protocol::memcached::parse::{Parser, Step};
 use crate::protocol::memcached::{Action, Form, Request};
@@ -86,61 +86,6 @@ impl Session {
     /// What is between the client and the store; `None` once everything may be asked.
     pub fn entrance(&mut self) -> Option<&mut Entrance> {
         self.entrance.as_deref_mut()
-    }
-
-    /// Takes what became of the login; `None` if it was not even looked at.
-    pub fn checked(
-        &mut self,
-        shared: &Shared,
-        tally: &Tally,
-        allowed: Option<bool>,
-        out: &mut Output,
-    ) -> Flow {
-        let Some(entrance) = &mut self.entrance else {
-            return Flow::Read;
-        };
-        let verdict = Verdict::of(allowed);
-        tally.add(Metric::AuthCmds, 1);
-        let flow = entrance.say(verdict, out.bytes());
-        if verdict == Verdict::Stored {
-            // Who cannot be told that it is in stays out.
-            if flow == Flow::Read {
-                self.entrance = None;
-            }
-        } else {
-            tally.add(Metric::AuthErrors, 1);
-            shared.log_refused(&self.peer, false, verdict.cause());
-        }
-        flow
-    }
-
-    /// Hears a client that has not said who it is: nothing that it says is a command.
-    fn knock(
-        &mut self,
-        shared: &Shared,
-        tally: &Tally,
-        input: &[u8],
-        out: &mut Output,
-    ) -> (usize, Flow) {
-        let mut at = 0;
-        while let Some(entrance) = &mut self.entrance {
-            let rest = input.get(at..).unwrap_or_default();
-            let (taken, heard) = entrance.hear(rest, out.bytes());
-            at += taken;
-            let flow = match heard {
-                Heard::Nothing => return (at, Flow::Read),
-                Heard::Login => Flow::Login,
-                Heard::Refused { cause, flow } => {
-                    shared.log_refused(&self.peer, false, cause);
-                    flow
-                }
-                Heard::Foreign(complaint) => self.complain(shared, tally, complaint, false, out),
-            };
-            if flow != Flow::Read {
-                return (at, flow);
-            }
-        }
-        (at, Flow::Read)
     }
 
     /// How many bytes the request that is arriving takes at the least; 0 if that is unknown.
