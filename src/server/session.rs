@@ -3,9 +3,8 @@
 //! conversation stops, and goes on when it has been read: replies stay in order.
 
 mod admin;
+mod found;
 mod login;
-
-use std::collections::VecDeque;
 
 use super::budget::Budget;
 use super::count::{count, count_fault, count_refusal};
@@ -15,17 +14,16 @@ pub use super::flow::Flow;
 use super::output::Output;
 use super::shared::{Peer, Shared};
 use crate::command::refusal::Fault;
-use crate::command::{Command, Hit, Refusal, Reply};
+use crate::command::{Command, Refusal};
 use crate::engine::{Answer, Cold, Halt, Turn};
-use crate::limits::OUTPUT_BYTES_HIGH;
 use crate::protocol::memcached::batch::{Batch, Parsed};
-use crate::protocol::memcached::encode::{self, Away};
+use crate::protocol::memcached::encode;
 use crate::protocol::memcached::error::Complaint;
-use crate::protocol::memcached::meta_reply;
 use crate::protocol::memcached::parse::{Parser, Step};
 use crate::protocol::memcached::{Action, Form, Request};
 use crate::stats::{Metric, Tally};
-use crate::value::{Blob, Value};
+use crate::value::Blob;
+use found::Found;
 
 /// A conversation. Every idle client has one, so what a conversation has only at times is boxed.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ pub struct Session {
     peer: Peer,
     /// The client has not said who it is yet.
     entrance: Option<Box<Entrance>>,
-    /// What a retrieval found and there was no room for yet.
+    /// What a request found and there was no room for yet.
     unsent: Option<Box<Found>>,
     /// A dump that goes on.
     dumping: Option<Box<Dumping>>,
@@ -47,25 +45,6 @@ pub struct Session {
     /// The next request has been counted.
     again: bool,
 }
-
-/// The rest of a retrieval's reply: keys as sent, and their entries. Values are shared, so it
-/// takes little however large they are.
-#[derive(Debug)]
-struct Found {
-    hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
-    /// A hit whose value is still to come.
-    next: Option<(Box<[u8]>, Hit)>,
-    /// How many bytes of that value have been written.
-    at: usize,
-    /// Values to be read, in the order of the hits without them.
-    cold: VecDeque<Cold>,
-    /// The first of them, read.
-    read: VecDeque<Result<Blob, Refusal>>,
-    with_cas: bool,
-}
-
-/// How many bytes of values are read at once, if it is more than one.
-const COLD_BYTES: usize = OUTPUT_BYTES_HIGH;
 
 impl Session {
     /// A conversation that begins; with a login if it must.
@@ -98,23 +77,8 @@ impl Session {
         if let Some(needed) = &self.needed {
             return vec![Cold::clone(needed)];
         }
-        let Some(found) = &mut self.unsent else {
-            return Vec::new();
-        };
-        let mut bytes = 0;
-        let mut taken = Vec::new();
-        while let Some(cold) = found
-            .cold
-            .pop_front_if(|cold| bytes == 0 || bytes + cold.len() <= COLD_BYTES)
-        {
-            bytes += cold.len().max(1);
-            taken.push(cold);
-        }
-        if taken.is_empty() {
-            let defect = Refusal::Internal("a value is neither in memory nor in a file");
-            found.read.push_back(Err(defect));
-        }
-        taken
+        let found = self.unsent.as_deref_mut();
+        found.map(Found::cold).unwrap_or_default()
     }
 
     /// Takes the values that [`Self::cold`] asked for.
@@ -132,7 +96,7 @@ impl Session {
                 }
                 (None, _) => {}
             },
-            (None, Some(found)) => found.read.extend(read),
+            (None, Some(found)) => found.thaw(read),
             (None, None) => {}
         }
     }
@@ -238,84 +202,6 @@ impl Session {
         })
     }
 
-    /// Writes what an earlier retrieval found, as far as there is room. True if a value has to
-    /// be read first.
-    fn send_found(&mut self, shared: &Shared, tally: &Tally, out: &mut Output) -> bool {
-        let Some(found) = &mut self.unsent else {
-            return false;
-        };
-        while !out.is_full() {
-            let Some((key, mut hit)) = found.next.take().or_else(|| found.hits.next()) else {
-                encode::end(out.bytes());
-                self.unsent = None;
-                return false;
-            };
-            let place = (&mut found.at, out.room());
-            match encode::hit(&key, &hit, found.with_cas, place, out.bytes()) {
-                Ok(true) => continue,
-                Ok(false) => {
-                    found.next = Some((key, hit));
-                    continue;
-                }
-                Err(Away) => {}
-            }
-            match found.read.pop_front() {
-                None => {
-                    found.next = Some((key, hit));
-                    return true;
-                }
-                Some(Ok(blob)) => {
-                    hit.value = Value::Data(blob);
-                    found.next = Some((key, hit));
-                }
-                Some(Err(refusal)) => {
-                    self.unsent = None;
-                    self.refuse(shared, tally, &refusal, false, out);
-                    return false;
-                }
-            }
-        }
-        false
-    }
-
-    /// Writes a retrieval's reply; what there is no room for waits until the client has read.
-    fn show(&mut self, answer: Answer, keys: &[&[u8]], with_cas: bool, out: &mut Output) {
-        let Reply::Hits(hits) = answer.reply else {
-            return;
-        };
-        let found = keys
-            .iter()
-            .zip(hits)
-            .filter_map(|(key, hit)| Some((*key, hit?)));
-        let mut found = found.peekable();
-        let (mut at, room) = (0, out.room());
-        out.reply(answer.seq, answer.wrote, |bytes| {
-            while bytes.len() < room
-                && let Some((key, hit)) = found.peek()
-                && encode::hit(key, hit, with_cas, (&mut at, room), bytes) == Ok(true)
-            {
-                found.next();
-            }
-            if found.peek().is_none() {
-                encode::end(bytes);
-            }
-        });
-        if found.peek().is_some() {
-            if answer.wrote {
-                out.tie();
-            }
-            let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
-            self.unsent = Some(Box::new(Found {
-                hits: hits.into_iter(),
-                next: None,
-                at,
-                cold: answer.cold.into(),
-                read: VecDeque::new(),
-                with_cas,
-            }));
-        }
-    }
-
     fn request(
         &mut self,
         shared: &Shared,
@@ -335,15 +221,23 @@ impl Session {
             Action::Data(command) => match self.execute(shared, turn, command) {
                 Ok(answer) => {
                     count(tally, command, &answer);
-                    if let Command::Fetch(fetch) = command {
-                        let with_cas = request.form == Form::WithCas;
-                        self.show(answer, &fetch.keys, with_cas, out);
-                    } else {
-                        out.reply(answer.seq, answer.wrote, |bytes| {
-                            answer_one(request, command, &answer, bytes);
-                        });
+                    match (command, &request.form) {
+                        (Command::Fetch(fetch), form) => {
+                            self.show(answer, &fetch.keys, *form == Form::WithCas, out);
+                            Flow::Read
+                        }
+                        (Command::Meta(meta), Form::Meta(echo)) => {
+                            self.show_meta(shared, tally, (meta, echo), answer, out)
+                        }
+                        _ => {
+                            out.reply(answer.seq, answer.wrote, |bytes| {
+                                if !request.noreply {
+                                    encode::reply(&answer.reply, bytes);
+                                }
+                            });
+                            Flow::Read
+                        }
                     }
-                    Flow::Read
                 }
                 Err(Halt::Refused(refusal)) => {
                     self.refuse(shared, tally, &refusal, request.noreply, out)
@@ -434,16 +328,5 @@ impl Session {
         } else {
             Flow::Read
         }
-    }
-}
-
-/// Writes the reply to a command that is no retrieval, unless the client wants none.
-fn answer_one(request: &Request<'_>, command: &Command<'_>, answer: &Answer, out: &mut Vec<u8>) {
-    match (&request.form, command, &answer.reply) {
-        (Form::Meta(echo), Command::Meta(meta), Reply::Meta(reply)) => {
-            meta_reply::reply(meta, echo, reply, answer.stamp, out);
-        }
-        _ if request.noreply => {}
-        _ => encode::reply(&answer.reply, out),
     }
 }

@@ -10,6 +10,10 @@ use std::ops::Range;
 use super::chunk::{CHUNK_LEN, Chunk};
 use crate::key::decimal;
 
+/// The longest text of a chunk, in bytes: two numbers of up to ten digits, a space and a newline
+/// for each member.
+const CHUNK_TEXT_MAX: usize = CHUNK_LEN * 22;
+
 /// One member of an INDEX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
@@ -165,18 +169,27 @@ impl Index {
         members.saturating_sub(1)
     }
 
-    /// The wire form: `id attribute`, one a line, no newline at the end. What this gives,
-    /// [`parse`] takes back.
-    pub fn write_text(&self, out: &mut Vec<u8>) {
+    /// Writes the wire form: `id attribute`, one a line, no newline at the end. What this gives,
+    /// [`parse`] takes back. It comes by whole chunks: as many as `out` has `room` for, but one at
+    /// least. `at` is how many have been written; true if those are now all.
+    pub fn write_text(&self, (at, room): (&mut usize, usize), out: &mut Vec<u8>) -> bool {
         let mut number = itoa::Buffer::new();
-        let mut separator: &[u8] = b"";
-        for member in self.iter() {
-            out.extend_from_slice(separator);
-            out.extend_from_slice(number.format(member.id).as_bytes());
-            out.push(b' ');
-            out.extend_from_slice(number.format(member.attribute).as_bytes());
-            separator = b"\n";
+        let room = room.max(out.len() + CHUNK_TEXT_MAX);
+        while let Some(chunk) = self.chunks.get(*at) {
+            if out.len() + CHUNK_TEXT_MAX > room {
+                return false;
+            }
+            let mut separator: &[u8] = if *at == 0 { b"" } else { b"\n" };
+            for member in chunk.members() {
+                out.extend_from_slice(separator);
+                separator = b"\n";
+                out.extend_from_slice(number.format(member.id).as_bytes());
+                out.push(b' ');
+                out.extend_from_slice(number.format(member.attribute).as_bytes());
+            }
+            *at += 1;
         }
+        true
     }
 
     /// What this takes on the heap, in bytes.
@@ -275,7 +288,7 @@ mod tests {
 
     fn text(index: &Index) -> String {
         let mut out = Vec::new();
-        index.write_text(&mut out);
+        assert!(index.write_text((&mut 0, usize::MAX), &mut out));
         assert_eq!(out.len(), index.text_len());
         String::from_utf8(out).unwrap()
     }
@@ -289,6 +302,28 @@ mod tests {
             index
         );
         assert_eq!(text(&Index::default()), "");
+    }
+
+    #[test]
+    fn a_text_that_comes_in_pieces_is_the_same() {
+        let members = (0..10_000).map(|at| Member {
+            id: u32::MAX - at,
+            attribute: u32::MAX,
+        });
+        let index = Index::from_members(members.collect());
+        for room in [0, 6000, 64 << 10] {
+            let (mut all, mut at) = (Vec::new(), 0);
+            loop {
+                let mut piece = vec![0; 100];
+                let is_all = index.write_text((&mut at, room), &mut piece);
+                assert!(piece.len() > 100 && piece.len() <= room.max(100 + CHUNK_TEXT_MAX));
+                all.extend_from_slice(&piece[100..]);
+                if is_all {
+                    break;
+                }
+            }
+            assert_eq!(String::from_utf8(all).unwrap(), text(&index));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use storage_server::journal::sim::SimDisk;
 
+use crate::support::daemon::resident_kb;
 use crate::support::memory::MemoryServer;
 use crate::support::{Client, Config, Daemon, Home, Random, until};
 use crate::transcript::{Cut, Transcript};
@@ -346,18 +347,6 @@ fn a_damaged_value_is_an_error_that_names_it_and_nothing_else_is_lost() {
     }
 }
 
-fn resident_bytes(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
-    kib << 10
-}
-
 #[test]
 fn a_data_set_eight_times_the_memory_limit_is_served() {
     const VALUES: u64 = 8 << 10;
@@ -386,7 +375,7 @@ fn a_data_set_eight_times_the_memory_limit_is_served() {
             }
         });
         if id % 64 == 0 {
-            most = most.max(resident_bytes(&daemon));
+            most = most.max(resident_kb(&daemon) << 10);
         }
     }
     for start in 0..2 {
@@ -397,16 +386,16 @@ fn a_data_set_eight_times_the_memory_limit_is_served() {
                 assert!(found.as_ref() == Some(&value(id)), "3.{id}");
             }
             if id % 64 == 0 {
-                most = most.max(resident_bytes(&daemon));
+                most = most.max(resident_kb(&daemon) << 10);
             }
         }
         if start == 0 {
             assert_eq!(client.ask("snapshot").unwrap(), "OK");
-            most = most.max(resident_bytes(&daemon));
+            most = most.max(resident_kb(&daemon) << 10);
             assert!(daemon.term().success());
             daemon = home.start();
             client = daemon.client();
-            most = most.max(resident_bytes(&daemon));
+            most = most.max(resident_kb(&daemon) << 10);
         }
     }
     assert_eq!(figure(&mut client, "bytes_away"), 8 * LIMIT);

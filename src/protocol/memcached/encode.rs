@@ -5,11 +5,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::Dump;
 use super::error::Complaint;
+use super::text::{Away, Text};
 use crate::clock::Time;
 use crate::command::refusal::Fault;
 use crate::command::{Hit, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
-use crate::value::{Marks, Value};
+use crate::value::Marks;
 
 /// Writes the reply to a command, or of a retrieval its last line.
 pub fn reply(reply: &Reply, out: &mut Vec<u8>) {
@@ -38,15 +39,9 @@ pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"END\r\n");
 }
 
-/// The value of a found entry is not in memory: nothing was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Away;
-
-/// The least that is written of a value's bytes.
-const PIECE_BYTES: usize = 4 << 10;
-
 /// Writes a found entry under the key as it was sent, and of a long value as much as `out` has
-/// room for. `at` is how much of it was written before; true if that is now all.
+/// room for. `at` is how much of it was written before; true if that is now all. Of a value that
+/// is away nothing is written.
 pub fn hit(
     key: &[u8],
     hit: &Hit,
@@ -54,39 +49,21 @@ pub fn hit(
     (at, room): (&mut usize, usize),
     out: &mut Vec<u8>,
 ) -> Result<bool, Away> {
-    let data = match &hit.value {
-        Value::Data(blob) => blob.bytes().ok_or(Away)?,
-        Value::Number(_) | Value::Index(_) => &[],
-    };
+    let text = Text::of(&hit.value)?;
     if *at == 0 {
-        head(key, hit, with_cas, out);
+        out.extend_from_slice(b"VALUE ");
+        out.extend_from_slice(key);
+        out.push(b' ');
+        write_number(hit.flags.into(), out);
+        out.push(b' ');
+        write_number(text.len() as u64, out);
+        if with_cas {
+            out.push(b' ');
+            write_number(hit.cas, out);
+        }
+        out.extend_from_slice(b"\r\n");
     }
-    let left = room.saturating_sub(out.len()).max(PIECE_BYTES);
-    let rest = data.get(*at..).unwrap_or_default();
-    if let Some(piece) = rest.get(..left).filter(|piece| piece.len() < rest.len()) {
-        out.extend_from_slice(piece);
-        *at += left;
-        return Ok(false);
-    }
-    out.extend_from_slice(rest);
-    out.extend_from_slice(b"\r\n");
-    *at = 0;
-    Ok(true)
-}
-
-/// Writes everything before the bytes of a value; numbers and indexes whole.
-fn head(key: &[u8], hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"VALUE ");
-    out.extend_from_slice(key);
-    out.push(b' ');
-    write_number(hit.flags.into(), out);
-    out.push(b' ');
-    write_number(ViewValue::of(&hit.value).text_len() as u64, out);
-    write_cas(hit, with_cas, out);
-    match &hit.value {
-        Value::Data(_) => {}
-        Value::Number(_) | Value::Index(_) => write_value(&hit.value, out),
-    }
+    Ok(text.write((at, room), out))
 }
 
 /// Writes one entry of a dump.
@@ -219,26 +196,6 @@ fn write_part(part: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
 /// Writes one figure of `stats`.
 pub fn stat(name: &str, value: impl std::fmt::Display, out: &mut Vec<u8>) {
     write_line(format_args!("STAT {name} {value}"), out);
-}
-
-/// Writes a value that is in memory, as text.
-pub(super) fn write_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Data(blob) => out.extend_from_slice(blob.bytes().unwrap_or_default()),
-        Value::Number(number) => write_number(*number, out),
-        Value::Index(index) => {
-            out.reserve(index.text_len() + 2);
-            index.write_text(out);
-        }
-    }
-}
-
-fn write_cas(hit: &Hit, with_cas: bool, out: &mut Vec<u8>) {
-    if with_cas {
-        out.push(b' ');
-        write_number(hit.cas, out);
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {

@@ -4,27 +4,37 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::encode::{write_line, write_number, write_value};
+use super::encode::{write_line, write_number};
 use super::meta::Echo;
+use super::text::{Away, Text};
+use crate::command::Meta;
 use crate::command::meta::{Act, MetaReply, Seen, Status};
-use crate::command::{Meta, ViewValue};
 use crate::value::Marks;
 
-/// Writes the reply, or nothing if it is the one that a quiet command expects. `stamp` is the
-/// sequence number of the change that the command made.
-pub fn reply(meta: &Meta<'_>, echo: &Echo<'_>, reply: &MetaReply, stamp: u64, out: &mut Vec<u8>) {
+/// Writes the reply, or nothing if it is the one that a quiet command expects; of a long value as
+/// much as `out` has room for. `stamp` is the sequence number of the change that the command made,
+/// `at` how much of the value has been written; true if that is all. Of a reply that shows a
+/// value that is away nothing is written.
+pub fn reply(
+    (meta, echo): (&Meta<'_>, &Echo<'_>),
+    (reply, stamp): (&MetaReply, u64),
+    place: (&mut usize, usize),
+    out: &mut Vec<u8>,
+) -> Result<bool, Away> {
     let MetaReply { status, seen } = reply;
     if echo.quiet && is_expected(&meta.act, *status) {
-        return;
+        return Ok(true);
     }
     if let (Act::Debug, Status::Done) = (&meta.act, status) {
-        return debug(meta, seen, out);
+        debug(meta, seen, out);
+        return Ok(true);
     }
     let value = seen.value.as_ref().filter(|_| *status == Status::Done);
-    match value {
-        Some(value) => {
+    let text = value.map(Text::of).transpose()?;
+    match text {
+        Some(text) => {
             out.extend_from_slice(b"VA ");
-            write_number(ViewValue::of(value).text_len() as u64, out);
+            write_number(text.len() as u64, out);
         }
         None => out.extend_from_slice(code(*status)),
     }
@@ -38,10 +48,7 @@ pub fn reply(meta: &Meta<'_>, echo: &Echo<'_>, reply: &MetaReply, stamp: u64, ou
         marks(seen, out);
     }
     out.extend_from_slice(b"\r\n");
-    if let Some(value) = value {
-        write_value(value, out);
-        out.extend_from_slice(b"\r\n");
-    }
+    Ok(text.is_none_or(|text| text.write(place, out)))
 }
 
 /// The reply that `q` leaves out.

@@ -12,6 +12,7 @@ pub mod meta;
 pub mod meta_reply;
 pub mod parse;
 mod storage;
+pub mod text;
 pub mod verbs;
 pub mod words;
 

@@ -1,0 +1,208 @@
+//! Replies with values: as much as there is room for is written, the rest when the client has
+//! read that.
+
+use std::collections::VecDeque;
+
+use super::super::output::Output;
+use super::super::shared::Shared;
+use super::{Flow, Session};
+use crate::command::{Hit, Meta, Refusal, Reply};
+use crate::engine::{Answer, Cold};
+use crate::limits::OUTPUT_BYTES_HIGH;
+use crate::protocol::memcached::encode;
+use crate::protocol::memcached::meta::Echo;
+use crate::protocol::memcached::meta_reply;
+use crate::protocol::memcached::text::Away;
+use crate::stats::Tally;
+use crate::value::{Blob, Value};
+
+/// How many bytes of values are read at once, if it is more than one.
+const COLD_BYTES: usize = OUTPUT_BYTES_HIGH;
+
+/// The rest of a reply: keys as sent, and their entries. Values are shared, so it takes little
+/// however large they are.
+#[derive(Debug)]
+pub(super) struct Found {
+    hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
+    /// A hit whose value is still to come.
+    next: Option<(Box<[u8]>, Hit)>,
+    /// How far that value has been written.
+    at: usize,
+    /// Values to be read, in the order of the hits without them.
+    cold: VecDeque<Cold>,
+    /// The first of them, read.
+    read: VecDeque<Result<Blob, Refusal>>,
+    with_cas: bool,
+    /// A line comes after the last hit.
+    is_list: bool,
+}
+
+impl Found {
+    /// The values to be read next: not more than a reply has room for.
+    pub(super) fn cold(&mut self) -> Vec<Cold> {
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while let Some(cold) = self
+            .cold
+            .pop_front_if(|cold| bytes == 0 || bytes + cold.len() <= COLD_BYTES)
+        {
+            bytes += cold.len().max(1);
+            taken.push(cold);
+        }
+        if taken.is_empty() {
+            let defect = Refusal::Internal("a value is neither in memory nor in a file");
+            self.read.push_back(Err(defect));
+        }
+        taken
+    }
+
+    /// Takes the values that [`Self::cold`] asked for.
+    pub(super) fn thaw(&mut self, read: Vec<Result<Blob, Refusal>>) {
+        self.read.extend(read);
+    }
+}
+
+impl Session {
+    /// Writes what an earlier request found, as far as there is room. True if a value has to be
+    /// read first.
+    pub(super) fn send_found(&mut self, shared: &Shared, tally: &Tally, out: &mut Output) -> bool {
+        let Some(found) = &mut self.unsent else {
+            return false;
+        };
+        while !out.is_full() {
+            let Some((key, mut hit)) = found.next.take().or_else(|| found.hits.next()) else {
+                if found.is_list {
+                    encode::end(out.bytes());
+                }
+                self.unsent = None;
+                return false;
+            };
+            let place = (&mut found.at, out.room());
+            match encode::hit(&key, &hit, found.with_cas, place, out.bytes()) {
+                Ok(true) => continue,
+                Ok(false) => {
+                    found.next = Some((key, hit));
+                    continue;
+                }
+                Err(Away) => {}
+            }
+            match found.read.pop_front() {
+                None => {
+                    found.next = Some((key, hit));
+                    return true;
+                }
+                Some(Ok(blob)) => {
+                    hit.value = Value::Data(blob);
+                    found.next = Some((key, hit));
+                }
+                Some(Err(refusal)) => {
+                    self.unsent = None;
+                    self.refuse(shared, tally, &refusal, false, out);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Writes a retrieval's reply; what there is no room for waits until the client has read.
+    pub(super) fn show(
+        &mut self,
+        answer: Answer,
+        keys: &[&[u8]],
+        with_cas: bool,
+        out: &mut Output,
+    ) {
+        let Reply::Hits(hits) = answer.reply else {
+            return;
+        };
+        let found = keys
+            .iter()
+            .zip(hits)
+            .filter_map(|(key, hit)| Some((*key, hit?)));
+        let mut found = found.peekable();
+        let (mut at, room) = (0, out.room());
+        out.reply(answer.seq, answer.wrote, |bytes| {
+            while bytes.len() < room
+                && let Some((key, hit)) = found.peek()
+                && encode::hit(key, hit, with_cas, (&mut at, room), bytes) == Ok(true)
+            {
+                found.next();
+            }
+            if found.peek().is_none() {
+                encode::end(bytes);
+            }
+        });
+        if found.peek().is_some() {
+            let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
+            self.leave(
+                answer.wrote,
+                out,
+                Found {
+                    hits: hits.into_iter(),
+                    next: None,
+                    at,
+                    cold: answer.cold.into(),
+                    read: VecDeque::new(),
+                    with_cas,
+                    is_list: true,
+                },
+            );
+        }
+    }
+
+    /// Writes the reply to a meta command; what there is no room for of its value waits until
+    /// the client has read.
+    pub(super) fn show_meta(
+        &mut self,
+        shared: &Shared,
+        tally: &Tally,
+        asked: (&Meta<'_>, &Echo<'_>),
+        answer: Answer,
+        out: &mut Output,
+    ) -> Flow {
+        let Reply::Meta(reply) = answer.reply else {
+            return Flow::Read;
+        };
+        let (mut at, room) = (0, out.room());
+        let mut is_all = Ok(true);
+        out.reply(answer.seq, answer.wrote, |bytes| {
+            let shown = (&reply, answer.stamp);
+            is_all = meta_reply::reply(asked, shown, (&mut at, room), bytes);
+        });
+        match (is_all, reply.seen.value) {
+            (Ok(false), Some(value)) => {
+                let (flags, cas) = (reply.seen.flags, answer.stamp);
+                let begun = Hit { value, flags, cas };
+                self.leave(
+                    answer.wrote,
+                    out,
+                    Found {
+                        hits: Vec::new().into_iter(),
+                        next: Some((Box::default(), begun)),
+                        at,
+                        cold: VecDeque::new(),
+                        read: VecDeque::new(),
+                        with_cas: false,
+                        is_list: false,
+                    },
+                );
+                Flow::Read
+            }
+            (Err(Away), _) => {
+                let defect = Refusal::Internal("a value that is shown is not in memory");
+                self.refuse(shared, tally, &defect, false, out)
+            }
+            (Ok(_), _) => Flow::Read,
+        }
+    }
+
+    /// Leaves the rest of a reply for later. That of a write cannot become another reply any
+    /// more should the storage fail: a part of it may have been sent by then.
+    fn leave(&mut self, wrote: bool, out: &mut Output, found: Found) {
+        if wrote {
+            out.tie();
+        }
+        self.unsent = Some(Box::new(found));
+    }
+}
