@@ -195,7 +195,8 @@ pub const KEYS: &[KeyRow] = &[
         applies: Applies::OnHup,
         doc: &[
             "The most memory for data; 0 is no limit. What would take more is refused, unless",
-            "types with when_full = \"evict\" (or named keys) can make room.",
+            "types with when_full = \"evict\" (or named keys) can make room. Entries and their",
+            "tables count, with what they make the process grow by to within 5 % and 2 MiB.",
         ],
     },
     KeyRow {

@@ -41,6 +41,16 @@ const PREFETCHED_BYTES: usize = 128;
 /// About what long bytes take beside themselves.
 const LONG_FRONT: usize = 64;
 
+/// What an allocation of `bytes` takes: the sizes that allocators have, and 8 that the one of the
+/// C library adds.
+pub(super) fn on_heap(bytes: usize) -> usize {
+    if bytes == 0 {
+        0
+    } else {
+        (bytes + 8).next_multiple_of(16)
+    }
+}
+
 /// How the allocation of a block is laid out. The lower bits are the number of its bytes, which
 /// are less than [`LONG_BYTES`].
 #[derive(Clone, Copy)]
@@ -232,13 +242,12 @@ impl<H> Block<H> {
         prefetch(self.front.as_ptr(), PREFETCHED_BYTES);
     }
 
-    /// What this takes on the heap, in bytes: the sizes that allocators have, and 8 that the one
-    /// of the C library adds.
+    /// What this takes on the heap, in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         let long = self
             .long_bytes()
             .map_or(0, |bytes| bytes.len() + LONG_FRONT);
-        (self.shape().layout::<Front<H>>().size() + 8).next_multiple_of(16) + long
+        on_heap(self.shape().layout::<Front<H>>().size()) + long
     }
 
     /// What of this other blocks share, in bytes.

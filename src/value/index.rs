@@ -6,7 +6,9 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
 
+use super::block::on_heap;
 use super::chunk::{CHUNK_LEN, Chunk};
 use crate::key::decimal;
 
@@ -192,10 +194,11 @@ impl Index {
         true
     }
 
-    /// What this takes on the heap, in bytes.
+    /// What this takes on the heap with the `Arc` that it is in, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        let places = self.chunks.capacity() * size_of::<Chunk>();
-        self.chunk_bytes + places.next_multiple_of(16) + size_of::<Self>() + 16
+        let places = on_heap(self.chunks.capacity() * size_of::<Chunk>());
+        let own = on_heap(size_of::<(AtomicUsize, AtomicUsize, Self)>());
+        self.chunk_bytes + places + own
     }
 
     /// What of this copies of the index share, in bytes.

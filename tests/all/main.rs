@@ -23,6 +23,7 @@
 )]
 
 mod access;
+mod accounting;
 mod bench;
 mod clients;
 mod clock;
