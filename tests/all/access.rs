@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
@@ -295,6 +296,87 @@ fn no_login_goes_on_once_its_answer_has_no_room() {
     let said = talk(&[LOGIN, b"get 2.1\r\nstats\r\nquit\r\n"].concat());
     assert!(said.starts_with("STORED\r\nEND\r\n"), "{said}");
     assert!(said.contains("STAT auth_cmds 30\r\n"), "{said}");
+}
+
+/// The mean of some times and the variance of that mean.
+fn mean(times: &[f64]) -> (f64, f64) {
+    let count = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / count;
+    let squares: f64 = times.iter().map(|time| (time - mean).powi(2)).sum();
+    (mean, squares / (count - 1.0) / count)
+}
+
+/// Welch's t: how sure it is that two rows of times have different means.
+fn welch(one: &[f64], other: &[f64]) -> f64 {
+    let ((one, one_variance), (other, other_variance)) = (mean(one), mean(other));
+    (one - other) / (one_variance + other_variance).sqrt()
+}
+
+/// Those of both rows that are among the faster half of all: what else the machine has to do
+/// makes some slower, and says nothing.
+fn faster_half([one, other]: &[Vec<f64>; 2]) -> [Vec<f64>; 2] {
+    let mut all = [one.as_slice(), other].concat();
+    all.sort_by(f64::total_cmp);
+    let median = all[all.len() / 2];
+    [one, other].map(|times| {
+        let faster = times.iter().copied().filter(|time| *time <= median);
+        faster.collect()
+    })
+}
+
+/// How long a refused login takes on a connection of its own, in microseconds.
+fn refused_login_us(daemon: &Daemon, [user, password]: [&str; 2]) -> f64 {
+    let mut client = daemon.client();
+    let line = format!("{user} {password}");
+    let begun = Instant::now();
+    let answer = client.set("login", &line).unwrap();
+    let took = begun.elapsed();
+    assert_eq!(answer, "CLIENT_ERROR authentication failure");
+    took.as_secs_f64() * 1e6
+}
+
+/// With `STORAGE_SERVER_LOGIN_TIMES=2000` so many logins are timed for each pair of guesses, and
+/// Welch's t over them must be below 4.5; without it the guesses are refused alike, and no more.
+#[test]
+fn the_time_of_a_login_tells_nothing() {
+    let pairs = [
+        (["nobody", "wrong1"], ["alice", "wrong1"]),
+        (["nobody", "secret"], ["alice", "wrong1"]),
+        (["alice", "wrong1"], ["alice", "secre1"]),
+        (["alice", "w"], ["alice", "secrets"]),
+        (["alicf", "wrong1"], ["zzzzz", "wrong1"]),
+    ];
+    let (home, users) = with_users(Config::standard());
+    for at in 0..20 {
+        add_user(&users, &format!("user{at}"), "other");
+    }
+    let daemon = home.start();
+    let seed = Random::seed("times of logins");
+    let mut random = Random::new(seed);
+    let count = setting("STORAGE_SERVER_LOGIN_TIMES", 4);
+    for (one, other) in pairs {
+        let mut times = [const { Vec::new() }; 2];
+        for _ in 0..count {
+            // In an order that no other rhythm of the machine follows.
+            let at = random.below(2) as usize;
+            times[at].push(refused_login_us(&daemon, [one, other][at]));
+        }
+        if count < 100 {
+            continue;
+        }
+        let t = welch(&times[0], &times[1]);
+        let half = faster_half(&times);
+        let t_half = welch(&half[0], &half[1]);
+        println!(
+            "{one:?} and {other:?}, {count} logins: {:.0} and {:.0} us, t = {t:.2}; of the faster \
+             half {:.0} and {:.0} us, t = {t_half:.2}",
+            mean(&times[0]).0,
+            mean(&times[1]).0,
+            mean(&half[0]).0,
+            mean(&half[1]).0,
+        );
+        assert!(t.abs() < 4.5 && t_half.abs() < 4.5, "seed {seed}");
+    }
 }
 
 #[test]
