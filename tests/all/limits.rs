@@ -1,6 +1,8 @@
 //! Every limit of a request at one below, at it, and at one beyond; the limits that an operator
 //! sets are read back from the running server.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use storage_server::config;
 use storage_server::engine::Settings;
 use storage_server::journal::sim::SimDisk;
@@ -334,6 +336,154 @@ fn numbers_of_a_request() {
         exptime,
         (Line("VALUE a 0 1"), Line("END")),
     );
+}
+
+#[test]
+fn keys_and_words_of_meta_commands() {
+    let server = standard();
+    for (verb, rest, ends) in [
+        ("mg", " v", Line("EN")),
+        ("md", "", Line("NF")),
+        ("ma", "", Line("NF")),
+        ("me", "", Line("EN")),
+        ("ms", " 1\r\nx", Line("HD")),
+    ] {
+        let of = |n| format!("{verb} {}{rest}\r\n", repeated("k", n));
+        at(&server, verb, 250, of, (ends, CLIENT));
+    }
+    // As base64 a key may have any bytes, and it is the word that is limited.
+    for (verb, rest, ends) in [
+        ("mg", " b v", Line("EN")),
+        ("md", " b", Line("NF")),
+        ("ma", " b", Line("NF")),
+        ("me", " b", Line("EN")),
+        ("ms", " 1 b\r\nx", Line("HD")),
+    ] {
+        let key = |n| STANDARD.encode(repeated("\0", n));
+        let of = |n| format!("{verb} {}{rest}\r\n", key(n));
+        at(&server, verb, 186, of, (ends, CLIENT));
+    }
+    // Each flag may be there once; with the verb and the key 19 words are the most.
+    let flags = "k f s t c h l u v I L P x O1 T0 F0 C1 D1 J1";
+    let flags: Vec<_> = flags.split(' ').collect();
+    for (verb, ends) in [("mg", "EN"), ("md", "NF"), ("ma", "NF")] {
+        let of = |n| {
+            let flags = flags[..usize::try_from(n).unwrap()].join(" ");
+            format!("{verb} none {flags}\r\n")
+        };
+        at(&server, verb, 17, of, (Error(ends), CLIENT));
+    }
+    for (line, block, ends) in [
+        ("mg none", "", "EN"),
+        ("md none", "", "NF"),
+        ("ma none", "", "NF"),
+        ("ms any 1", "x\r\n", "HD"),
+    ] {
+        let of = |n| format!("{line} O{}\r\n{block}", repeated("o", n));
+        at(&server, line, 31, of, (Error(ends), CLIENT));
+        let of = |n| {
+            format!(
+                "{line}{}\r\n{block}",
+                repeated(" ", n - 2 - line.len() as u128)
+            )
+        };
+        let too_long = Close("CLIENT_ERROR line is longer than 2048 bytes");
+        at(&server, line, 2048, of, (Line(ends), too_long));
+    }
+    for line in ["mg", "md", "ma", "me", "ms", "ms a"] {
+        check(&server, line, &format!("{line}\r\n"), Error(""));
+    }
+}
+
+#[test]
+fn values_and_numbers_of_meta_commands() {
+    let text = Config::standard()
+        .with("server", "max_value", "\"64k\"")
+        .text();
+    let server = MemoryServer::start(&text, SimDisk::new());
+    let value = |n| repeated("x", n);
+    let too_large = Error("SERVER_ERROR object too large for cache");
+    for key in ["a", "3.1"] {
+        let set = |n| format!("ms {key} {n}\r\n{}\r\n", value(n));
+        at(&server, key, 64 << 10, set, (Line("HD"), too_large));
+        for mode in ["MA", "MP"] {
+            let extend = |n| {
+                format!(
+                    "set {key} 0 0 9 noreply\r\n123456789\r\nms {key} {n} {mode}\r\n{}\r\n",
+                    value(n)
+                )
+            };
+            at(
+                &server,
+                mode,
+                (64 << 10) - 9,
+                extend,
+                (Line("HD"), too_large),
+            );
+        }
+    }
+    let announce = |n: &str| format!("ms a {n}\r\nset b 0 0 8\r\nexecuted\r\n");
+    let set = |n: u128| announce(&n.to_string());
+    let unbelieved = Close("CLIENT_ERROR bad command line format");
+    at(
+        &server,
+        "length",
+        (1 << 31) - 3,
+        set,
+        (too_large, unbelieved),
+    );
+    for power in [31, 32, 63, 64, 65] {
+        at(&server, "length", 1 << power, set, (unbelieved, unbelieved));
+    }
+    for length in ["-1", "1x", "18446744073709551616"] {
+        check(&server, length, &announce(length), unbelieved);
+    }
+    let b = server.connect().ask(b"get b\r\n");
+    assert_eq!(String::from_utf8_lossy(&b), "END\r\n");
+
+    let (max32, max64) = (u128::from(u32::MAX), u128::from(u64::MAX));
+    let latest = u128::from(i64::MAX.unsigned_abs());
+    let set = |flag: &'static str| move |n| format!("ms n 1 {flag}{n}\r\n1\r\n");
+    at(&server, "F", max32, set("F"), (Line("HD"), CLIENT));
+    at(&server, "C", max64, set("C"), (Line("EX"), CLIENT));
+    at(&server, "E", max64, set("E"), (Line("HD"), CLIENT));
+    for flag in ["T", "T-"] {
+        at(&server, flag, latest, set(flag), (Line("HD"), CLIENT));
+    }
+    let get = |flag: &'static str| move |n| format!("ms n 1 q\r\n1\r\nmg n {flag}{n}\r\n");
+    for flag in ["T", "N", "R"] {
+        at(&server, flag, latest, get(flag), (Error("HD"), CLIENT));
+    }
+    let step = |flag: &'static str| move |n| format!("ms n 1 q\r\n1\r\nma n {flag}{n}\r\n");
+    for (flag, most) in [
+        ("D", max64),
+        ("J", max64),
+        ("E", max64),
+        ("T", latest),
+        ("N", latest),
+    ] {
+        at(&server, flag, most, step(flag), (Line("HD"), CLIENT));
+    }
+    let step = |key: &'static str| move |n| format!("ma {key} D{n}\r\n");
+    at(&server, "delta", max32, step("2.1"), (Line("HD"), CLIENT));
+    at(
+        &server,
+        "delta of 64 bits",
+        max64,
+        step("6.1"),
+        (Line("HD"), CLIENT),
+    );
+    at(
+        &server,
+        "delta of a fan-out",
+        max32,
+        step("1.1"),
+        (Line("NF"), CLIENT),
+    );
+    let initial = |n| format!("delete 2.2 noreply\r\nma 2.2 N0 J{n}\r\n");
+    at(&server, "initial", max32, initial, (Line("HD"), CLIENT));
+    let body = |n: u128| format!("ms 2.1 {}\r\n{n}\r\n", n.to_string().len());
+    at(&server, "COUNTER", max32, body, (Line("HD"), CLIENT));
 }
 
 #[test]

@@ -296,7 +296,8 @@ fn broken(random: &mut Random) -> (String, Fate) {
         let line = line.replace("LEN", &length);
         (format!("{line}{word}{end}{body}{end}"), fate)
     };
-    match random.below(20) {
+    match random.below(26) {
+        20..26 => broken_meta(random, &body),
         0 => one(&format!("set {long} 0 0 LEN"), &body),
         1 => one("set kept x 0 LEN", &body),
         2 => one("set kept 0 x LEN", &body),
@@ -350,6 +351,42 @@ fn broken(random: &mut Random) -> (String, Fate) {
             Fate::Closed,
         ),
     }
+}
+
+/// An `ms` that stores nothing. Being quiet hides what went well, and nothing else.
+fn broken_meta(random: &mut Random, body: &str) -> (String, Fate) {
+    let end = line_end(random);
+    let quiet = one_of(random, &["", " q", " q O7"]);
+    let long = format!("ms {} LEN", "k".repeat(251));
+    let filler = "flush_all\r\n".repeat(MAX_VALUE / 11 + 1);
+    let number = one_of(random, &["x", "-1", "2147483646", "99999999999999999999"]);
+    let (line, front) = match random.below(16) {
+        0 => (long.as_str(), ""),
+        1 => ("ms kept LEN Fx", ""),
+        2 => ("ms kept LEN I I", ""),
+        3 => ("ms kept LEN !", ""),
+        4 => ("ms kept LEN MX", ""),
+        5 => ("ms *** LEN b", ""),
+        6 => ("ms kept LEN O0123456789012345678901234567890123", ""),
+        7 => ("ms kept LEN C1", ""),
+        8 => ("ms nothing LEN MR", ""),
+        9 => ("ms kept LEN ME", ""),
+        10 => ("ms 9.1 LEN", ""),
+        11 => ("ms 2.1 LEN", "x"),
+        12 => ("ms 1.1 LEN MA", "x"),
+        13 => ("ms kept LEN", filler.as_str()),
+        14 => {
+            let line = format!("ms kept 1{quiet}{end}xflush_all\rmd kept{end}");
+            return (line, Fate::Answered);
+        }
+        _ => {
+            let line = format!("ms kept {number}{quiet}{end}{body}");
+            return (line, Fate::Closed);
+        }
+    };
+    let line = line.replace("LEN", &(front.len() + body.len()).to_string());
+    let text = format!("{line}{quiet}{end}{front}{body}{end}");
+    (text, Fate::Answered)
 }
 
 #[test]
