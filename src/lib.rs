@@ -9,7 +9,8 @@
 //!
 //! | layer | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`holds`] [`prefetch`] [`exit`] | bounds, time |
+//! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`exit`] | bounds, time, figures |
+//! | 0 | [`holds`] [`waits`] [`prefetch`] | what locks and memory cost |
 //! | 1 | [`key`] [`types`] [`value`] [`config`] [`users`] | what is stored, and who may |
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |
@@ -46,3 +47,4 @@ pub mod tools;
 pub mod types;
 pub mod users;
 pub mod value;
+pub mod waits;

@@ -24,6 +24,7 @@ use super::sync::Signal;
 use super::writer::{Active, Shared, SnapshotInfo, WELL};
 use super::{Journal, JournalError, Options, Recovered};
 use crate::holds::Holds;
+use crate::waits::Waits;
 
 /// The one edit: temporaries go, a torn tail is put aside and cut, and what was read lasts.
 pub(super) fn edit(
@@ -185,6 +186,7 @@ fn start(
         synced: AtomicU64::new(before),
         oldest_ms: AtomicU64::new(0),
         noted_ms: AtomicU64::new(0),
+        waits: Waits::default(),
         health: AtomicU8::new(WELL),
         signal: Mutex::new(Signal::default()),
         wake: Condvar::new(),

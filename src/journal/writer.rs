@@ -29,6 +29,7 @@ use crate::clock::{Tick, Time};
 use crate::command::change::Change;
 use crate::holds::Holds;
 use crate::types::TypeTable;
+use crate::waits::Waits;
 
 /// Called by the sync thread after each sync and when the storage fails.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     pub(super) errors: AtomicU64,
     /// How long the file lock was held to begin segments.
     pub(super) holds: Holds,
+    /// How long writers have waited for the buffer and the file.
+    pub(super) waits: Waits,
 }
 
 /// [`Shared::health`]: all is well.
@@ -184,7 +187,7 @@ impl Shared {
             return Ok(());
         }
         let target = self.appended.load(Acquire);
-        let mut active = self.active.lock();
+        let mut active = self.waits.lock(&self.active);
         if self.written.load(Acquire) >= target {
             return Ok(());
         }
@@ -312,7 +315,7 @@ impl Journal {
     pub fn append(&self, time: Time, change: &Change<'_>, room: Room) -> u64 {
         let shared = &*self.shared;
         let prepared = encode::prepare(change);
-        let mut buffer = shared.buffer.lock();
+        let mut buffer = shared.waits.lock(&shared.buffer);
         let (seq, charged) = buffer.put(time, change, prepared);
         shared.appended.store(seq, Release);
         drop(buffer);
@@ -373,6 +376,11 @@ impl Journal {
     /// How long the file lock was held to begin segments.
     pub fn holds(&self) -> &Holds {
         &self.shared.holds
+    }
+
+    /// How long threads have waited for the buffer and the file.
+    pub fn waits(&self) -> &Waits {
+        &self.shared.waits
     }
 
     /// The reason while the storage has failed.

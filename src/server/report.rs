@@ -247,6 +247,13 @@ const OURS: &[(&str, Source)] = &[
         Number(|of| of.shared.engine().journal().holds().max_us()),
     ),
     (
+        "lock_wait_us",
+        Number(|of| {
+            let engine = of.shared.engine();
+            engine.store().waits().us() + engine.journal().waits().us()
+        }),
+    ),
+    (
         "snapshot_running",
         Number(|of| of.journal.snapshot_running.into()),
     ),

@@ -221,6 +221,8 @@ impl Shared {
     pub fn reset_counters(&self) {
         self.engine.store().holds().reset();
         self.engine.journal().holds().reset();
+        self.engine.store().waits().reset();
+        self.engine.journal().waits().reset();
         *self.baseline.lock() = Metric::ALL
             .iter()
             .map(|metric| self.total(*metric))

@@ -69,7 +69,7 @@ impl<'s> ReadSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
         Self {
             _held: store.holds().begin(),
-            guards: set.iter().map(|at| store.shard(at).read()).collect(),
+            guards: set.iter().map(|at| store.read_nth(at)).collect(),
             set,
         }
     }
@@ -109,7 +109,7 @@ impl<'s> WriteSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
         Self {
             _held: store.holds().begin(),
-            guards: set.iter().map(|at| store.shard(at).write()).collect(),
+            guards: set.iter().map(|at| store.write_nth(at)).collect(),
             store,
             set,
         }

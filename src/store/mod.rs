@@ -31,6 +31,7 @@ use crate::holds::Holds;
 use crate::limits::SHARDS;
 use crate::prefetch::prefetch;
 use crate::types::TypeTable;
+use crate::waits::Waits;
 use books::{Books, Totals};
 use hashing::{Hashing, shard_of};
 use locks::{ReadSet, ShardSet, WriteSet};
@@ -50,6 +51,7 @@ pub struct Store {
     /// When a delayed `flush_all` is due, in ms since the epoch; 0 is never.
     pending_flush_ms: AtomicU64,
     holds: Holds,
+    waits: Waits,
     totals: Arc<Totals>,
     pass: Mutex<Pass>,
 }
@@ -72,6 +74,7 @@ impl Default for Store {
             types: RwLock::new(types),
             pending_flush_ms: AtomicU64::new(0),
             holds: Holds::default(),
+            waits: Waits::default(),
             totals,
             pass: Mutex::default(),
         }
@@ -89,6 +92,11 @@ impl Store {
         &self.holds
     }
 
+    /// How long threads have waited for shards.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
     /// The shard with this number, which is less than [`SHARDS`].
     fn shard(&self, at: usize) -> &RwLock<Shard> {
         #[expect(
@@ -100,7 +108,7 @@ impl Store {
 
     /// Locks the shard of a hash for reading.
     pub fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard> {
-        self.shard(shard_of(hash)).read()
+        self.waits.read(self.shard(shard_of(hash)))
     }
 
     /// Has the processor fetch the shard of a hash.
@@ -111,12 +119,17 @@ impl Store {
 
     /// Locks the shard of a hash for writing.
     pub fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(shard_of(hash)).write()
+        self.waits.write(self.shard(shard_of(hash)))
+    }
+
+    /// Locks the shard with this number for reading.
+    fn read_nth(&self, at: usize) -> RwLockReadGuard<'_, Shard> {
+        self.waits.read(self.shard(at))
     }
 
     /// Locks the shard with this number for writing.
     pub fn write_nth(&self, at: usize) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(at).write()
+        self.waits.write(self.shard(at))
     }
 
     /// Locks several shards for reading.

@@ -15,7 +15,7 @@ const FILE_LINES_MAX: usize = 500;
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["limits"]),
     (1, &["codec", "clock", "stats", "prefetch", "exit"]),
-    (2, &["holds"]),
+    (2, &["holds", "waits"]),
     (10, &["key", "users"]),
     (11, &["types"]),
     (12, &["value", "config"]),
