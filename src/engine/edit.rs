@@ -118,7 +118,12 @@ impl Engine {
             key,
             room_bytes(1, key.len()),
             |_| (),
-            |place, (), old, ctx| Ok(remove::touch(place.key, exptime, old, ctx)),
+            |place, (), old, ctx| {
+                if let Some(old) = old {
+                    self.note_use(old);
+                }
+                Ok(remove::touch(place.key, exptime, old, ctx))
+            },
         )
     }
 

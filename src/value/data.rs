@@ -285,14 +285,15 @@ pub fn number_in_place(number: u64, old_len: usize) -> SmallVec<[u8; 24]> {
 }
 
 /// Reads a named value as memcached's `incr` does: a decimal number that fits 64 bits, with
-/// white space and a `+` allowed before it, and behind it white space and then anything. `None`
-/// is "non-numeric".
+/// white space and a `+` allowed before it, and behind it white space or a NUL and then anything.
+/// `None` is "non-numeric".
 pub fn number_of(value: &[u8]) -> Option<u64> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let start = value.iter().position(|byte| !is_space(byte))?;
     let rest = value.get(start..)?;
     let rest = rest.strip_prefix(b"+").unwrap_or(rest);
-    crate::key::decimal(rest.split(is_space).next()?)
+    let is_end = |byte: &u8| is_space(byte) || *byte == 0;
+    crate::key::decimal(rest.split(is_end).next()?)
 }
 
 #[cfg(test)]
@@ -396,7 +397,7 @@ mod tests {
         assert_eq!(&number_in_place(100, 2)[..], b"100");
         assert_eq!(number_of(b"9 "), Some(9));
         assert_eq!(number_of(b"18446744073709551615"), Some(u64::MAX));
-        for text in ["+1", " \t1", "1 2", "1\x0bx", "1\r\n"] {
+        for text in ["+1", " \t1", "1 2", "1\x0bx", "1\r\n", "1\0x"] {
             assert_eq!(number_of(text.as_bytes()), Some(1), "{text:?}");
         }
         for text in [
@@ -409,6 +410,7 @@ mod tests {
             "++1",
             "+ 1",
             "+",
+            "\x001",
         ] {
             assert_eq!(number_of(text.as_bytes()), None, "{text:?}");
         }

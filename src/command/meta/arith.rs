@@ -93,7 +93,9 @@ impl Step {
         ctx: &Context<'_>,
     ) -> Result<Outcome<'a>, Refusal> {
         forbid_unique(self.unique, place)?;
-        if differs_unless_0(self.compare, old) {
+        // As memcached: what is empty is no number, whatever its cas unique is.
+        let is_empty = old.is_some_and(|old| old.value.text_len() == 0);
+        if !is_empty && differs_unless_0(self.compare, old) {
             return Ok(Outcome::keep(MetaReply::without(Status::Exists).into()));
         }
         // This first: it refuses what has no number.
@@ -112,6 +114,7 @@ impl Step {
         };
         let course = Course::run(&self.turns, expires, old.is_none(), ctx.now);
         let mut reply = self.reply(*number);
+        reply.seen.created = old.is_none();
         reply.seen.remaining_s = course.remaining_s;
         reply.seen.unique = match place.holds {
             Holds::Kind(Kind::Counter | Kind::Counter64) => {

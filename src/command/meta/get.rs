@@ -8,7 +8,7 @@ use super::{Course, MetaReply, Seen, Status, Turn, empty_value, forbid_mark, for
 use crate::clock::Expiry;
 use crate::command::{Change, Context, Outcome, Place, Refusal, View};
 use crate::key::Key;
-use crate::value::Marks;
+use crate::value::{Marks, Value};
 
 /// What `mg` asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,6 +99,9 @@ impl Get {
         let key = place.key;
         let course = Course::run(&self.turns, Expiry::NEVER, true, ctx.now);
         let value = empty_value(place);
+        if let (Value::Data(blob), false) = (&value, self.unseen) {
+            blob.head().mark(Marks::FETCHED);
+        }
         let mut reply = MetaReply::without(Status::Done);
         reply.seen.marks = Some(Marks::NONE);
         reply.seen.size = Some(0);

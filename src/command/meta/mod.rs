@@ -110,6 +110,8 @@ pub struct Seen {
     pub marks: Option<Marks>,
     /// The client is the one to store the entry anew.
     pub won: bool,
+    /// The entry was not there and was made.
+    pub created: bool,
     /// The entry was fetched before.
     pub fetched: bool,
     /// How many seconds ago it was last used.
@@ -135,6 +137,7 @@ impl Seen {
             remaining_s: remaining_s(view.expires, now),
             marks: Some(view.marks()),
             won: false,
+            created: false,
             fetched,
             idle_s,
             class: 0,

@@ -62,6 +62,8 @@ impl<'a> Set<'a> {
             (Mode::Set | Mode::Replace, Some(_), _) if let Some(old) = stale => {
                 marks = Marks::STALE.and(old.marks().without(Marks::BINARY));
                 put.mode = Mode::Set;
+                // The old entry lives on in all but its value and flags.
+                put.exptime = Exptime(0);
             }
             (Mode::Set | Mode::Replace, Some(unique), _) => put.mode = Mode::Cas(unique),
             (Mode::Append | Mode::Prepend, unique, _) if differs_unless_0(unique, old) => {
@@ -78,7 +80,6 @@ impl<'a> Set<'a> {
         }
         let mut outcome = put.decide(place, body, old, ctx)?;
         if let (Some(old), Some(Change::Put { expires, .. })) = (stale, &mut outcome.change) {
-            // The old entry lives on in all but its value and flags.
             *expires = old.expires;
         }
         if key.is_binary() {

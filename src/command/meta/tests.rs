@@ -178,6 +178,8 @@ fn an_older_value_is_stored_as_a_stale_one_and_ends_when_the_entry_would() {
     let old = entry(b"x", Marks::NONE);
     let older = |compare| Set {
         invalidate: true,
+        // It does not count, even if it has passed.
+        exptime: Exptime(-1),
         ..set(Mode::Set, Some(compare))
     };
     let (status, change) = decide(&older(4), Some(&old));
@@ -278,6 +280,23 @@ fn a_step_finds_a_number_or_makes_one_or_neither() {
         ..step()
     };
     assert_eq!(number(&compare, Some(&old)), None);
+    let empty = entry(b"", Marks::NONE);
+    let refused = compare.decide(NAMED, Some(view(&empty)), &context());
+    assert_eq!(refused, Err(Refusal::NonNumeric));
+}
+
+#[test]
+fn who_makes_a_number_is_told_and_who_steps_it_need_not_be() {
+    let vivify = Step {
+        vivify: Some(Exptime(0)),
+        ..step()
+    };
+    let created = |old: Option<&Blob>| {
+        let outcome = vivify.decide(NAMED, old.map(view), &context()).unwrap();
+        reply(&outcome).seen.created
+    };
+    assert!(created(None));
+    assert!(!created(Some(&entry(b"40", Marks::NONE))));
 }
 
 #[test]

@@ -32,7 +32,7 @@ const OPAQUE_BYTES_MAX: usize = 32;
 /// As memcached: from this byte on a letter is none.
 const LETTERS_END: u8 = 127;
 
-/// The most words of a line, as memcached has it.
+/// The most words of a line, as memcached has it: all those before the flags count.
 const WORDS_MAX: usize = 19;
 
 const BAD_LINE: Complaint = Complaint::Malformed("bad command line format");
@@ -57,8 +57,10 @@ struct Flags {
 }
 
 impl Flags {
-    fn read(words: Words<'_>) -> Result<Self, Complaint> {
+    /// Reads the flags, one of which may say that the key is base64.
+    fn read<'a>(key: &'a [u8], words: Words<'a>) -> Result<(MetaKey<'a>, Self), Complaint> {
         let mut flags = Self::default();
+        let mut key = MetaKey::Text(key);
         let mut wrong = None;
         for word in words {
             let (letter, token) = word.split_first().unwrap_or((&0, &[]));
@@ -66,13 +68,19 @@ impl Flags {
                 return Err(Complaint::Malformed("duplicate flag"));
             }
             flags.letters |= 1 << *letter;
-            match flags.flag(*letter, token) {
+            let read = match letter {
+                b'b' => decoded(key.bytes()).map(|decoded| key = decoded),
+                letter => flags.flag(*letter, token),
+            };
+            match read {
                 Ok(()) => {}
                 Err(complaint @ Complaint::Malformed(INVALID_FLAG)) => return Err(complaint),
+                // As memcached, which says this where it has nothing else to say.
+                Err(BAD_LINE) => wrong = wrong.or(Some(BAD_LINE)),
                 Err(complaint) => wrong = Some(complaint),
             }
         }
-        wrong.map_or(Ok(flags), Err)
+        wrong.map_or(Ok((key, flags)), Err)
     }
 
     fn has(&self, letter: u8) -> bool {
@@ -115,8 +123,8 @@ impl Flags {
             }
             b'O' => self.opaque_bytes = 1 + token.len(),
             // What stands for itself, or is only shown, or is for a proxy.
-            b'b' | b'c' | b'f' | b'h' | b'I' | b'k' | b'L' | b'l' | b'P' | b'q' | b's' | b'u'
-            | b'v' | b'x' => {}
+            b'c' | b'f' | b'h' | b'I' | b'k' | b'L' | b'l' | b'P' | b'q' | b's' | b'u' | b'v'
+            | b'x' => {}
             _ => return Err(Complaint::Malformed(INVALID_FLAG)),
         }
         Ok(())
@@ -129,28 +137,36 @@ impl Flags {
             Ok(())
         }
     }
+}
 
-    fn key<'a>(&self, key: &'a [u8]) -> Result<MetaKey<'a>, Complaint> {
-        if !self.has(b'b') {
-            return Ok(MetaKey::Text(key));
-        }
-        match BASE64.decode(key) {
-            Ok(decoded) if !decoded.is_empty() => Ok(MetaKey::Binary(decoded.into())),
-            Ok(_) | Err(_) => Err(Complaint::Malformed("error decoding key")),
-        }
+/// The key that was sent as base64.
+fn decoded<'a>(key: &[u8]) -> Result<MetaKey<'a>, Complaint> {
+    match BASE64.decode(key) {
+        Ok(decoded) if !decoded.is_empty() => Ok(MetaKey::Binary(decoded.into())),
+        Ok(_) | Err(_) => Err(Complaint::Malformed("error decoding key")),
     }
 }
 
 const INVALID_FLAG: &str = "invalid flag";
+const TOO_MANY: &str = "options flags too long";
 
-/// The key of a line and its flags.
-fn key_and_flags<'a>(words: &mut Words<'a>) -> Result<(MetaKey<'a>, Flags), Complaint> {
+/// The key of a line and its flags; what is said of too many depends on the command.
+fn key_and_flags<'a>(
+    words: &mut Words<'a>,
+    too_many: &'static str,
+) -> Result<(MetaKey<'a>, Flags), Complaint> {
     let key = check_key(words.word()?)?;
-    if words.clone().count() > WORDS_MAX - 2 {
-        return Err(Complaint::Malformed("options flags are too long"));
+    check_count(2, words, too_many)?;
+    Flags::read(key, words.clone())
+}
+
+/// Refuses more flags than memcached has room for.
+fn check_count(before: usize, flags: &Words<'_>, too_many: &'static str) -> Result<(), Complaint> {
+    if before + flags.clone().count() > WORDS_MAX {
+        Err(Complaint::Malformed(too_many))
+    } else {
+        Ok(())
     }
-    let flags = Flags::read(words.clone())?;
-    Ok((flags.key(key)?, flags))
 }
 
 fn request<'a>(key: MetaKey<'a>, act: Act<'a>, flags: Words<'a>, quiet: bool) -> Line<'a> {
@@ -159,7 +175,7 @@ fn request<'a>(key: MetaKey<'a>, act: Act<'a>, flags: Words<'a>, quiet: bool) ->
 
 /// `mg <key> <flag>*`
 pub(super) fn get(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
-    let (key, flags) = key_and_flags(&mut words)?;
+    let (key, flags) = key_and_flags(&mut words, "options flags are too long")?;
     flags.check_opaque()?;
     let get = Get {
         value: flags.has(b'v'),
@@ -198,8 +214,8 @@ pub(super) fn set(mut words: Words<'_>, value_max: usize) -> Result<Announced<'_
 
 fn set_of<'a>(key: &'a [u8], words: Words<'a>) -> Result<(MetaKey<'a>, Set<'a>, bool), Complaint> {
     let key = check_key(key)?;
-    let flags = Flags::read(words)?;
-    let key = flags.key(key)?;
+    check_count(3, &words, TOO_MANY)?;
+    let (key, flags) = Flags::read(key, words)?;
     let mode = match flags.mode {
         None | Some(b'S') => Mode::Set,
         Some(b'E') => Mode::Add,
@@ -225,6 +241,7 @@ fn set_of<'a>(key: &'a [u8], words: Words<'a>) -> Result<(MetaKey<'a>, Set<'a>, 
 /// As memcached: these two do not say which flag.
 fn which_flag(complaint: Complaint) -> Complaint {
     match complaint {
+        Complaint::Malformed(TOO_MANY) => complaint,
         Complaint::Malformed(_) => BAD_FLAG,
         complaint => complaint,
     }
@@ -232,7 +249,7 @@ fn which_flag(complaint: Complaint) -> Complaint {
 
 /// `md <key> <flag>*`
 pub(super) fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
-    let (key, flags) = key_and_flags(&mut words).map_err(which_flag)?;
+    let (key, flags) = key_and_flags(&mut words, TOO_MANY).map_err(which_flag)?;
     flags.check_opaque()?;
     let delete = Delete {
         compare: flags.compare,
@@ -247,7 +264,7 @@ pub(super) fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
 
 /// `ma <key> <flag>*`
 pub(super) fn arith(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
-    let (key, flags) = key_and_flags(&mut words).map_err(which_flag)?;
+    let (key, flags) = key_and_flags(&mut words, TOO_MANY).map_err(which_flag)?;
     let decr = match flags.mode {
         None | Some(b'I' | b'+') => false,
         Some(b'D' | b'-') => true,
@@ -271,10 +288,9 @@ pub(super) fn arith(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
 /// `me <key> [b]`
 pub(super) fn debug(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
     let key = check_key(words.next().ok_or(BAD_LINE)?)?;
-    let mut flags = Flags::default();
-    if words.next() == Some(b"b") {
-        flags.letters |= 1 << b'b';
-    }
-    let key = flags.key(key).map_err(|_| BAD_LINE)?;
+    let key = match words.next() {
+        Some(b"b") => decoded(key).map_err(|_| BAD_LINE)?,
+        Some(_) | None => MetaKey::Text(key),
+    };
     Ok(request(key, Act::Debug, Words::new(&[]), false))
 }

@@ -22,7 +22,7 @@ pub fn reply(
     out: &mut Vec<u8>,
 ) -> Result<bool, Away> {
     let MetaReply { status, seen } = reply;
-    if echo.quiet && is_expected(&meta.act, *status) {
+    if echo.quiet && is_expected(&meta.act, reply) {
         return Ok(true);
     }
     if let (Act::Debug, Status::Done) = (&meta.act, status) {
@@ -52,10 +52,12 @@ pub fn reply(
 }
 
 /// The reply that `q` leaves out.
-fn is_expected(act: &Act<'_>, status: Status) -> bool {
+fn is_expected(act: &Act<'_>, MetaReply { status, seen }: &MetaReply) -> bool {
     match act {
-        Act::Get(_) => status == Status::Miss,
-        Act::Set(_) | Act::Delete(_) | Act::Arith(_) => status == Status::Done,
+        Act::Get(_) => *status == Status::Miss,
+        Act::Set(_) | Act::Delete(_) => *status == Status::Done,
+        // As memcached, which tells whoever made the number.
+        Act::Arith(_) => *status == Status::Done && !seen.created,
         Act::Debug => false,
     }
 }
@@ -92,7 +94,7 @@ fn flag(meta: &Meta<'_>, (letter, word): (u8, &[u8]), seen: &Seen, stamp: u64, o
             let binary = match meta.act {
                 Act::Get(_) => seen
                     .marks
-                    .map_or(meta.key.is_binary(), |it| it.has(Marks::BINARY)),
+                    .map_or(meta.key.is_binary(), |it| is_shown_binary(meta, it)),
                 Act::Set(_) | Act::Delete(_) | Act::Arith(_) | Act::Debug => meta.key.is_binary(),
             };
             out.extend_from_slice(b" k");
@@ -122,6 +124,12 @@ fn flag(meta: &Meta<'_>, (letter, word): (u8, &[u8]), seen: &Seen, stamp: u64, o
     }
 }
 
+/// True if the key of an entry with these marks is shown as base64: it was stored so, or it would
+/// not be one word of a line.
+fn is_shown_binary(meta: &Meta<'_>, marks: Marks) -> bool {
+    marks.has(Marks::BINARY) || meta.key.bytes().iter().any(|byte| b" \n".contains(byte))
+}
+
 fn key(meta: &Meta<'_>, binary: bool, out: &mut Vec<u8>) {
     let key = meta.key.bytes();
     if binary {
@@ -148,7 +156,7 @@ fn marks(seen: &Seen, out: &mut Vec<u8>) {
 /// The reply to `me`. Memory and class are ours; the rest is as memcached has it.
 fn debug(meta: &Meta<'_>, seen: &Seen, out: &mut Vec<u8>) {
     out.extend_from_slice(b"ME ");
-    let binary = seen.marks.is_some_and(|marks| marks.has(Marks::BINARY));
+    let binary = is_shown_binary(meta, seen.marks.unwrap_or_default());
     key(meta, binary, out);
     out.extend_from_slice(b" exp=");
     match seen.remaining_s {
