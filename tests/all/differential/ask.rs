@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::differences::Difference;
 use crate::support::Random;
 
@@ -16,6 +19,8 @@ enum Piece {
     Bytes(Vec<u8>),
     /// A key: the stream's name and this.
     Key(String),
+    /// The same as base64.
+    Base64(String),
     /// The cas unique that this server showed last for that key.
     Unique(String),
 }
@@ -33,6 +38,8 @@ pub(super) struct Ask {
     is_last: bool,
     /// Nothing else is sent before its reply has come.
     is_alone: bool,
+    /// The generator that made it.
+    pub(super) family: &'static str,
     /// It is followed by a mark, so that its replies can be told from the next ones.
     is_marked: bool,
 }
@@ -60,6 +67,12 @@ impl Ask {
     /// Goes on with a key of the stream.
     pub(super) fn key(mut self, name: &str) -> Self {
         self.pieces.push(Piece::Key(name.to_owned()));
+        self
+    }
+
+    /// Goes on with a key of the stream as base64.
+    pub(super) fn base64(mut self, name: &str) -> Self {
+        self.pieces.push(Piece::Base64(name.to_owned()));
         self
     }
 
@@ -126,6 +139,10 @@ impl Ask {
                     bytes.extend_from_slice(stream.as_bytes());
                     bytes.extend_from_slice(name.as_bytes());
                 }
+                Piece::Base64(name) => {
+                    let key = BASE64.encode(format!("{stream}{name}"));
+                    bytes.extend_from_slice(key.as_bytes());
+                }
                 Piece::Unique(name) => {
                     let shown = uniques.get(format!("{stream}{name}").as_bytes());
                     let unique = shown.copied().unwrap_or(NO_UNIQUE);
@@ -153,6 +170,7 @@ impl fmt::Display for Ask {
                 }
                 Piece::Bytes(bytes) => bytes.escape_ascii().fmt(f)?,
                 Piece::Key(name) => write!(f, "{{{name}}}")?,
+                Piece::Base64(name) => write!(f, "{{base64 of {name:?}}}")?,
                 Piece::Unique(name) => write!(f, "{{cas of {name}}}")?,
             }
         }

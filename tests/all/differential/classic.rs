@@ -14,14 +14,15 @@ pub(super) fn some_key(random: &mut Random) -> String {
 }
 
 /// A key of 250 bytes together with the stream's name, and some more.
-fn longest(more: usize) -> String {
+pub(super) fn longest(more: usize) -> String {
     const STREAM_NAME: usize = 10;
     "l".repeat(250 - STREAM_NAME + more)
 }
 
 /// What a key may hold.
 pub(super) fn some_value(random: &mut Random) -> Vec<u8> {
-    let edges = [0, 1, 9, 10, 99, 1 << 32, u64::MAX - 1, u64::MAX];
+    // Steps of numbers of 2^63 and more are among the differences.
+    let edges: [u64; 6] = [0, 1, 9, 10, 99, 1 << 32];
     match random.below(24) {
         0..=7 => random.pick(&edges).to_string().into_bytes(),
         8 => format!("{} ", random.pick(&edges)).into_bytes(),
@@ -32,13 +33,24 @@ pub(super) fn some_value(random: &mut Random) -> Vec<u8> {
             .into(),
         12 => Vec::new(),
         13 => b"END\r\nVERSION 9\r\nget k1\r\n".to_vec(),
-        14..=15 => (0..random.below(300))
-            .map(|_| random.next() as u8)
-            .collect(),
+        14..=15 => noise(random),
         16..=22 => "v".repeat(random.below(100) as usize).into_bytes(),
-        _ if random.one_in(20) => "L".repeat(random.below(700_000) as usize).into_bytes(),
+        _ if random.one_in(20) => "L".repeat(random.below(500_000) as usize).into_bytes(),
         _ => "V".repeat(random.below(9_000) as usize).into_bytes(),
     }
+}
+
+/// Any bytes; but a step of white space alone is among the differences.
+fn noise(random: &mut Random) -> Vec<u8> {
+    let length = random.below(300);
+    let mut bytes: Vec<_> = (0..length).map(|_| random.next() as u8).collect();
+    if let Some(first) = bytes
+        .first_mut()
+        .filter(|first| b" \t\n\x0b\x0c\r".contains(first))
+    {
+        *first = b'v';
+    }
+    bytes
 }
 
 /// Expiries that are never, far away, or past: which of them does not depend on the moment.
@@ -112,8 +124,9 @@ fn fetch(random: &mut Random) -> Ask {
     if verb.starts_with("gat") {
         ask = ask.text(&format!(" {}", some_exptime(random)));
     }
+    // Where a line is longer than 2 KiB is among the differences for `gat` and `gats`.
     let count = if random.one_in(50) {
-        60
+        if verb.starts_with("gat") { 7 } else { 60 }
     } else {
         1 + random.below(4)
     };
@@ -127,9 +140,14 @@ fn fetch(random: &mut Random) -> Ask {
 fn step(random: &mut Random) -> Ask {
     let verb = random.pick(&["incr", "decr"]);
     let key = some_key(random);
-    let delta = random.pick(&[0, 1, 1, 5, 10, 1 << 32, u64::MAX]);
+    let delta = some_delta(random);
     let ask = Ask::new(verb).text(space(random)).key(&key).stepping(&key);
     ask.text(&format!(" {delta}{}\r\n", maybe_noreply(random)))
+}
+
+/// How far a number is stepped.
+pub(super) fn some_delta(random: &mut Random) -> u64 {
+    random.pick(&[0, 1, 1, 5, 10, 1 << 32])
 }
 
 fn touch(random: &mut Random) -> Ask {

@@ -36,6 +36,7 @@ impl Difference {
 const SETTLE: &str = " 0 0 1\r\nx\r\n";
 const ERROR: &[u8] = b"ERROR\r\n";
 const STORED: &[u8] = b"STORED\r\n";
+const HD: &[u8] = b"HD\r\n";
 
 fn settled(ask: Ask, key: &str) -> Ask {
     ask.text("set ").key(key).text(SETTLE)
@@ -62,6 +63,8 @@ pub(super) static DIFFERENCES: &[Difference] = &[
                 ("cas ", " 0 0 3 x\r\n"),
                 // No key has so many bytes.
                 ("set ", "{251} 0 0 3\r\n"),
+                ("ms ", "{251} 3\r\n"),
+                ("ms ", " 3 a b c d e f g h i j k l m n o p q\r\n"),
             ];
             let (verb, line) = random.pick(&lines);
             let line = line.replace("{251}", &"l".repeat(251));
@@ -73,7 +76,11 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         name: "block longer than announced",
         memcached: "the rest of its line is a command",
         here: "the rest of its line is passed over",
-        ask: |_, key| Ask::new("set ").key(key).text(" 0 0 3\r\nabcdef\r\n"),
+        ask: |random, key| {
+            let (verb, line) = random.pick(&[("set ", " 0 0 3"), ("ms ", " 3 q")]);
+            let ask = Ask::new(verb).key(key).text(line);
+            ask.text("\r\nabcdef\r\n")
+        },
         agrees: block_is_read,
     },
     Difference {
@@ -82,12 +89,9 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         here: "the connection closes after the same error",
         ask: |random, key| {
             let length = random.pick(&["-1", "abc", "2147483646"]);
-            Ask::new("set ")
-                .key(key)
-                .text(" 0 0 ")
-                .text(length)
-                .text("\r\n")
-                .last()
+            let (verb, between) = random.pick(&[("set ", " 0 0 "), ("ms ", " ")]);
+            let ask = Ask::new(verb).key(key).text(between);
+            ask.text(length).text("\r\n").last()
         },
         agrees: |theirs, ours| theirs == ours && theirs.starts_with(b"CLIENT_ERROR bad command"),
     },
@@ -134,29 +138,43 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         memcached: "`+5`, a tab behind a number, flags of more than 32 bits are taken",
         here: "digits only, and no more than fit",
         ask: |random, key| {
-            let lines = ["+5 0 1", "4294967296 0 1", "0 +5 1", "5\t 0 1", "0 0\t 1"];
-            let line = random.pick(&lines);
-            let ask = Ask::new("set ").key(key).text(&format!(" {line}\r\n1\r\n"));
+            let lines = [
+                ("set ", "+5 0 1"),
+                ("set ", "4294967296 0 1"),
+                ("set ", "0 +5 1"),
+                ("set ", "5\t 0 1"),
+                ("set ", "0 0\t 1"),
+                ("ms ", "1 F+5"),
+                ("ms ", "1 F4294967296"),
+                ("ms ", "1 T+5"),
+                ("ms ", "1 T5\t"),
+            ];
+            let (verb, line) = random.pick(&lines);
+            let ask = Ask::new(verb).key(key).text(&format!(" {line}\r\n1\r\n"));
             settled(ask, key)
         },
         agrees: |theirs, ours| {
-            theirs == STORED.repeat(2)
-                && ours == b"CLIENT_ERROR bad command line format\r\nSTORED\r\n"
+            let done = theirs.strip_suffix(STORED);
+            let refused = ours.strip_suffix(STORED);
+            matches!(done, Some(b"STORED\r\n" | HD))
+                && refused.is_some_and(|line| line.starts_with(b"CLIENT_ERROR bad "))
         },
     },
     Difference {
         name: "expiry from 2038 on",
         memcached: "wraps into the past",
         here: "is kept",
-        ask: |_, key| {
-            let ask = Ask::new("set ")
-                .key(key)
-                .text(" 0 4000000000 1\r\n1\r\ntouch ");
-            settled(ask.key(key).text(" 4000000000\r\n"), key)
+        ask: |random, key| {
+            let lines = [("set ", " 0 4000000000 1"), ("ms ", " 1 T4000000000 q")];
+            let (verb, line) = random.pick(&lines);
+            let ask = Ask::new(verb).key(key).text(line);
+            let ask = ask.text("\r\n1\r\ntouch ").key(key);
+            settled(ask.text(" 4000000000\r\n"), key)
         },
         agrees: |theirs, ours| {
-            theirs == b"STORED\r\nNOT_FOUND\r\nSTORED\r\n"
-                && ours == b"STORED\r\nTOUCHED\r\nSTORED\r\n"
+            let theirs = theirs.strip_prefix(STORED).unwrap_or(theirs);
+            let ours = ours.strip_prefix(STORED).unwrap_or(ours);
+            theirs == b"NOT_FOUND\r\nSTORED\r\n" && ours == b"TOUCHED\r\nSTORED\r\n"
         },
     },
     Difference {
@@ -222,8 +240,7 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         here: "is a byte like any other",
         ask: |_, _| {
             Ask::new("get ")
-                .key("k1")
-                .showing("k1")
+                .key("nobody's")
                 .text("\0 x y z\r\nversionx ")
                 .text("\0\r\n")
         },
@@ -237,6 +254,159 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         agrees: |theirs, ours| {
             theirs == CLOSED
                 && ours == [b"CLIENT_ERROR line is longer than 2048 bytes\r\n", CLOSED].concat()
+        },
+    },
+    Difference {
+        name: "steps of numbers of 2^63 and more, and of white space alone",
+        memcached: "depend on what lies behind the value in memory: it reads on there",
+        here: "the former are numbers, the latter is none",
+        ask: |random, key| {
+            let (value, step) = random.pick(&[
+                ("18446744073709551615", "incr"),
+                ("9223372036854775809", "decr"),
+                (" ", "incr"),
+            ]);
+            let ask = Ask::new("set ").key(key);
+            let ask = ask.text(&format!(" 0 0 {}\r\n{value}\r\n{step} ", value.len()));
+            settled(ask.key(key).text(" 1\r\n"), key)
+        },
+        agrees: |theirs, ours| {
+            let reply = |replies: &[u8]| {
+                let reply = replies.strip_prefix(STORED)?.strip_suffix(STORED)?;
+                Some(String::from_utf8_lossy(reply).into_owned())
+            };
+            let not = "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+            let digits = |reply: &str| reply.trim_end().bytes().all(|byte| byte.is_ascii_digit());
+            match (reply(theirs).as_deref(), reply(ours).as_deref()) {
+                (Some(theirs), Some(ours @ ("0\r\n" | "9223372036854775808\r\n"))) => {
+                    theirs == ours || theirs == not
+                }
+                (Some(theirs), Some(ours)) => ours == not && (theirs == not || digits(theirs)),
+                _ => false,
+            }
+        },
+    },
+    Difference {
+        name: "meta flags that came after 1.6.18 (`E`, `x`, `N` and `s` of `ms`)",
+        memcached: "refused or without effect",
+        here: "as in later versions",
+        ask: |random, key| {
+            let (verb, line) = random.pick(&[
+                ("ms ", " 1 E5\r\n1\r\n"),
+                ("md ", " x\r\n"),
+                ("ms ", " 1 MA N0\r\n1\r\n"),
+                ("ms ", " 1 s\r\n1\r\n"),
+            ]);
+            let ask = Ask::new("ms ").key(key).text(" 1 q\r\nx\r\n");
+            let ask = if line.contains('N') {
+                ask.text("md ").key(key).text(" q\r\n")
+            } else {
+                ask
+            };
+            settled(ask.text(verb).key(key).text(line), key)
+        },
+        agrees: |theirs, ours| match (theirs.strip_suffix(STORED), ours.strip_suffix(STORED)) {
+            (Some(theirs), Some(ours)) => {
+                theirs.starts_with(b"CLIENT_ERROR invalid ") && ours == HD
+                    || (theirs, ours) == (b"NS\r\n", HD)
+                    || (theirs, ours) == (HD, b"HD s1\r\n")
+            }
+            _ => false,
+        },
+    },
+    Difference {
+        name: "base64 keys",
+        memcached: "what is no base64 in them, and bits too many, are passed over",
+        here: "are refused unless they are exact",
+        ask: |random, _| {
+            let keys = ["YWJ=", "Y!Q==", "YQ==YQ==", "YQ=a"];
+            Ask::new("mg ").text(random.pick(&keys)).text(" b\r\n")
+        },
+        agrees: |theirs, ours| {
+            theirs == b"EN\r\n" && ours == b"CLIENT_ERROR error decoding key\r\n"
+        },
+    },
+    Difference {
+        name: "`t` and `c` of an entry that is over at once",
+        memcached: "a number near 2^32; a cas unique that nothing has",
+        here: "`t0`; `c0` if nothing was there before",
+        ask: |random, key| {
+            let (verb, line) = random.pick(&[
+                ("mg ", " T-1 N-1 t\r\n"),
+                ("mg ", " N-1 c\r\n"),
+                ("ms ", " 1 T-1 c\r\nx\r\n"),
+            ]);
+            let ask = Ask::new("md ").key(key).text(" q\r\nmn\r\n").text(verb);
+            settled(ask.key(key).text(line), key).showing(key)
+        },
+        agrees: |theirs, ours| {
+            let shown = |replies: &[u8]| {
+                let text = String::from_utf8_lossy(replies).into_owned();
+                let (_, line) = text.split_once("MN\r\n")?;
+                Some(line.strip_suffix("\r\nSTORED\r\n")?.to_owned())
+            };
+            match (shown(theirs).as_deref(), shown(ours).as_deref()) {
+                (Some(theirs), Some("HD t0 W")) => theirs.starts_with("HD t429"),
+                (Some(theirs), Some("HD c0" | "HD c0 W")) => {
+                    theirs.starts_with("HD c") && !theirs.starts_with("HD c0")
+                }
+                _ => false,
+            }
+        },
+    },
+    Difference {
+        name: "`ma` and `mg` whose opaque is too long",
+        memcached: "an error, after they have been done",
+        here: "an error, and nothing is done",
+        ask: |_, key| {
+            let ask = Ask::new("ms ").key(key).text(" 1 q\r\n5\r\nma ").key(key);
+            let ask = ask.text(&format!(" O{}\r\nma ", "o".repeat(32))).key(key);
+            settled(ask.text(" v\r\n"), key)
+        },
+        agrees: |theirs, ours| {
+            let error = "CLIENT_ERROR opaque token too long\r\nVA 1\r\n";
+            theirs == format!("{error}7\r\nSTORED\r\n").as_bytes()
+                && ours == format!("{error}6\r\nSTORED\r\n").as_bytes()
+        },
+    },
+    Difference {
+        name: "`k` of an entry that `mg` made from a base64 key",
+        memcached: "the key itself, even if it has a space or a line end",
+        here: "base64, if it has",
+        ask: |_, _| {
+            let ask = Ask::new("mg ").base64("b \r\n").text(" b N0 q\r\nmg ");
+            let ask = ask.base64("b \r\n").text(" b k\r\nmd ");
+            ask.base64("b \r\n").text(" b\r\n")
+        },
+        agrees: |theirs, ours| {
+            let shows_line_end = b":b \r\n Z\r\nHD\r\n";
+            theirs.ends_with(shows_line_end) && ours.ends_with(b" b Z\r\nHD\r\n")
+        },
+    },
+    Difference {
+        name: "`T` of a `ma` that makes a number longer",
+        memcached: "is lost",
+        here: "holds",
+        ask: |_, key| {
+            let ask = Ask::new("ms ").key(key).text(" 1 q\r\n9\r\nma ").key(key);
+            let ask = ask.text(" T90000\r\nmg ").key(key);
+            settled(ask.text(" t\r\n"), key).showing(key)
+        },
+        agrees: |theirs, ours| {
+            theirs == b"HD\r\nHD t-1\r\nSTORED\r\n" && ours == b"HD\r\nHD t90000\r\nSTORED\r\n"
+        },
+    },
+    Difference {
+        name: "what `me` says",
+        memcached: "the time left with a minus sign; its own classes and sizes",
+        here: "the time left; our classes and sizes",
+        ask: |_, key| {
+            let ask = Ask::new("ms ").key(key).text(" 1 T90000 q\r\nx\r\nme ");
+            settled(ask.key(key).text("\r\n"), key)
+        },
+        agrees: |theirs, ours| {
+            let says = |replies, word: &[u8]| memchr::memmem::find(replies, word).is_some();
+            says(theirs, b" exp=-") && says(ours, b" exp=") && !says(ours, b"exp=-")
         },
     },
     Difference {

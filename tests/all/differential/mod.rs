@@ -6,6 +6,7 @@
 //! | `ask` | one request as the generators make it, and streams of them |
 //! | `classic` | the generator of the classic commands |
 //! | `differences` | where the two may differ, and how far; README.md shows the table |
+//! | `meta` | the generator of the meta commands |
 //! | `pair` | the two servers, and what comes back of a stream |
 //! | `replies` | replies cut into parts and made comparable |
 //! | `shrink` | the shortest stream that still fails |
@@ -16,13 +17,14 @@
 mod ask;
 mod classic;
 mod differences;
+mod meta;
 mod pair;
 mod replies;
 mod shrink;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ask::Stream;
+use ask::{Ask, Stream};
 use differences::DIFFERENCES;
 pub(crate) use differences::table;
 use pair::Pair;
@@ -31,22 +33,44 @@ use crate::support::memcached::Memcached;
 use crate::support::{Random, setting};
 
 /// A generator: one request, about the keys that its stream has.
-type Generator = fn(&mut Random) -> ask::Ask;
+struct Generator {
+    family: &'static str,
+    ask: fn(&mut Random) -> Ask,
+    /// How often its turn comes.
+    weight: u64,
+}
 
-/// Every generator, and how often its turn comes.
-const GENERATORS: &[(Generator, u64)] = &[(classic::ask, 100), (differences::ask, 4)];
+const GENERATORS: &[Generator] = &[
+    Generator {
+        family: "classic",
+        ask: classic::ask,
+        weight: 46,
+    },
+    Generator {
+        family: "meta",
+        ask: meta::ask,
+        weight: 46,
+    },
+    Generator {
+        family: "meant to differ",
+        ask: differences::ask,
+        weight: 8,
+    },
+];
 
 /// Requests of one stream: enough to meet each other's effects.
 const STREAM: u64 = 200;
 
-fn any(random: &mut Random) -> ask::Ask {
-    let all = GENERATORS.iter().map(|(_, weight)| weight).sum();
+fn any(random: &mut Random) -> Ask {
+    let all = GENERATORS.iter().map(|generator| generator.weight).sum();
     let mut at = random.below(all);
-    for (generator, weight) in GENERATORS {
-        if at < *weight {
-            return generator(random);
+    for generator in GENERATORS {
+        if at < generator.weight {
+            let mut ask = (generator.ask)(random);
+            ask.family = generator.family;
+            return ask;
         }
-        at -= weight;
+        at -= generator.weight;
     }
     unreachable!("the weights add up")
 }
@@ -61,10 +85,14 @@ fn random_requests_are_answered_as_memcached_answers_them() {
     let asks = setting("STORAGE_SERVER_DIFFERENTIAL", 50_000);
     let mut pair = Pair::start(&program);
     let mut differed = BTreeSet::new();
+    let mut counts = BTreeMap::<_, u64>::new();
     for number in 0..asks.div_ceil(STREAM) {
         let mut random = Random::new(seed.wrapping_add(number << 32));
         let stream = Stream::generate(&mut random, STREAM.min(asks - number * STREAM), any);
         differed.extend(stream.differences().map(|difference| difference.name));
+        for ask in &stream.asks {
+            *counts.entry(ask.family).or_default() += 1;
+        }
         if let Err(mismatch) = pair.play(&stream) {
             let shortest = shrink::shrink(stream, |stream| pair.play(stream).is_err());
             let shown = pair.play(&shortest).err().unwrap_or(mismatch);
@@ -73,6 +101,7 @@ fn random_requests_are_answered_as_memcached_answers_them() {
             panic!("STORAGE_SERVER_SEED={seed}, stream {number}:\n{shortest}{shown}");
         }
     }
+    println!("{counts:?}");
     // A difference that nobody tries may have gone, and nobody would know.
     if asks >= 50_000 {
         for difference in DIFFERENCES {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::ask::{Ask, Stream};
-use super::replies::Replies;
+use super::replies::{Replies, same};
 use crate::support::memcached::Memcached;
 use crate::support::wire::{TcpWire, Wire as _};
 use crate::support::{Config, Daemon, Home, Random};
@@ -85,7 +85,10 @@ impl Pair {
             });
             for ((asks, theirs), ours) in segments.iter().zip(their_replies).zip(our_replies) {
                 let difference = asks.first().and_then(Ask::difference);
-                let agree = difference.map_or(theirs == ours, |known| known.allows(&theirs, &ours));
+                let agree = match difference {
+                    Some(known) => known.allows(&theirs, &ours),
+                    None => same(&theirs, &ours),
+                };
                 if !agree {
                     let asks = asks.iter().map(ToString::to_string).collect();
                     return Err(Mismatch { asks, theirs, ours });
@@ -167,7 +170,12 @@ impl Side {
             } else {
                 scope.spawn(send);
             }
-            segments.iter().map(|_| replies.segment()).collect()
+            let difference =
+                |asks: &&[Ask]| asks.first().is_some_and(|ask| ask.difference().is_some());
+            segments
+                .iter()
+                .map(|asks| replies.segment(!difference(asks)))
+                .collect()
         })
     }
 }

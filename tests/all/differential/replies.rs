@@ -2,6 +2,10 @@
 //! uniques replaced by the order in which they came.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::support::wire::{Received, TcpWire, Wire as _};
 
@@ -41,13 +45,15 @@ impl Replies {
         }
     }
 
-    /// The replies up to the next mark, or to the end of the connection, made comparable.
-    pub(super) fn segment(&mut self) -> Vec<u8> {
+    /// The replies up to the next mark, or to the end of the connection, made comparable if they
+    /// are to be the same: cas uniques that only one of the two gives would spoil their order.
+    pub(super) fn segment(&mut self, comparable: bool) -> Vec<u8> {
         let mut segment = Vec::new();
         loop {
             match self.part() {
                 Part::Whole(part) if part.starts_with(MARK) => return segment,
-                Part::Whole(part) => self.compare(part, &mut segment),
+                Part::Whole(part) if comparable => self.compare(part, &mut segment),
+                Part::Whole(part) => segment.extend(part),
                 Part::Closed => {
                     segment.extend_from_slice(CLOSED);
                     return segment;
@@ -83,7 +89,9 @@ impl Replies {
             segment.extend(part);
             return;
         };
-        self.uniques.insert(key, unique);
+        if let Some(key) = key {
+            self.uniques.insert(key, unique);
+        }
         let next = self.order.len();
         let place = *self.order.entry(unique).or_insert(next);
         segment.extend_from_slice(&part[..at.start]);
@@ -94,9 +102,10 @@ impl Replies {
 
 /// A cas unique in a reply.
 struct Shown {
-    key: Vec<u8>,
+    /// The key, if the reply has it, too.
+    key: Option<Vec<u8>>,
     unique: u64,
-    at: std::ops::Range<usize>,
+    at: Range<usize>,
 }
 
 /// How many bytes follow a line because it announces them, their line end included.
@@ -112,23 +121,81 @@ fn block_len(line: &[u8]) -> usize {
         .map_or(0, |length| length + 2)
 }
 
-/// The cas unique of a `VALUE` line.
+/// The cas unique that a reply shows; 0 is none.
 fn shown_unique(part: &[u8]) -> Option<Shown> {
     let line = &part[..memchr::memchr(b'\r', part)?];
-    if !line.starts_with(b"VALUE ") {
-        return None;
-    }
-    let fields: Vec<_> = line.split(|byte| *byte == b' ').collect();
-    let &[_, key, _, _, unique] = fields.as_slice() else {
-        return None;
+    let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    let (code, words) = words.split_first()?;
+    let (key, digits) = match *code {
+        b"VALUE" => match words {
+            [key, _, _, digits] => (Some(key.to_vec()), *digits),
+            _ => return None,
+        },
+        b"HD" | b"VA" => (meta_key(words), behind(words, b"c")?),
+        b"ME" => (None, behind(words, b"cas=")?),
+        _ => return None,
     };
-    let at = line.len() - unique.len()..line.len();
-    let unique = str::from_utf8(unique).ok()?.parse().ok()?;
-    Some(Shown {
-        key: key.to_vec(),
-        unique,
-        at,
+    let unique = str::from_utf8(digits).ok()?.parse().ok()?;
+    let begin = digits.as_ptr().addr() - part.as_ptr().addr();
+    let at = begin..begin + digits.len();
+    (unique > 0).then_some(Shown { key, unique, at })
+}
+
+/// The key in the reply to a meta command.
+fn meta_key(words: &[&[u8]]) -> Option<Vec<u8>> {
+    let key = behind(words, b"k")?;
+    if words.contains(&b"b".as_slice()) {
+        BASE64.decode(key).ok()
+    } else {
+        Some(key.to_vec())
+    }
+}
+
+/// What follows in the word that begins like this.
+fn behind<'w>(words: &[&'w [u8]], prefix: &[u8]) -> Option<&'w [u8]> {
+    words.iter().find_map(|word| word.strip_prefix(prefix))
+}
+
+/// True if the replies, memcached's first, are the same. The two have clocks that tick at
+/// different moments, so seconds may differ a little; and of what `me` says some is about the
+/// server.
+pub(super) fn same(theirs: &[u8], ours: &[u8]) -> bool {
+    let words = |replies| <[u8]>::split(replies, |byte| b" \r\n".contains(byte));
+    theirs == ours
+        || words(theirs).count() == words(ours).count()
+            && words(theirs).zip(words(ours)).all(|(theirs, ours)| {
+                theirs == ours || same_time(theirs, ours) || both_own(theirs, ours)
+            })
+}
+
+/// How far apart what counts seconds may be.
+const SECONDS_APART_MAX: u64 = 5;
+
+/// True if these are two times that are nearly the same. (memcached's `me` has a sign.)
+fn same_time(theirs: &[u8], ours: &[u8]) -> bool {
+    let seconds = |word: &[u8], prefix: &[u8]| -> Option<u64> {
+        str::from_utf8(word.strip_prefix(prefix)?)
+            .ok()?
+            .parse()
+            .ok()
+    };
+    let names = [
+        (&b"t"[..], &b"t"[..]),
+        (b"l", b"l"),
+        (b"la=", b"la="),
+        (b"exp=-", b"exp="),
+    ];
+    names.into_iter().any(|(theirs_name, ours_name)| {
+        let both = seconds(theirs, theirs_name).zip(seconds(ours, ours_name));
+        both.is_some_and(|(theirs, ours)| theirs.abs_diff(ours) <= SECONDS_APART_MAX)
     })
+}
+
+/// True for what each server says of its own memory.
+fn both_own(theirs: &[u8], ours: &[u8]) -> bool {
+    let names = [&b"cls="[..], b"size="];
+    let mut names = names.into_iter();
+    names.any(|name| theirs.starts_with(name) && ours.starts_with(name))
 }
 
 fn words(line: &[u8]) -> impl Iterator<Item = &str> {
