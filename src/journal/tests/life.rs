@@ -199,6 +199,48 @@ fn files_that_were_moved_away_make_a_new_generation() {
     assert_eq!(Store::open(&both).unwrap().log, store.log);
 }
 
+/// Moves all files but `STORE` away, as an operator does, and answers which.
+fn move_away(disk: &SimDisk) -> Vec<String> {
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.starts_with("journal") || name.starts_with("snapshot"));
+    for name in &names {
+        disk.move_file(name, &format!("backup.{name}"));
+    }
+    names
+}
+
+#[test]
+fn files_may_be_moved_away_again_after_a_new_generation_that_failed() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(20));
+    move_away(&disk);
+    let plan = SnapshotPlan {
+        new_generation: true,
+        ..SnapshotPlan::default()
+    };
+    let mut writer = store.journal.begin_snapshot(plan).unwrap();
+    writer.cut(Time(1)).unwrap();
+    drop(writer);
+    // What it leaves is the segment that it has begun, with nothing in it.
+    let unused = move_away(&disk);
+    assert_eq!(unused, ["journal-0000000003"]);
+    assert!(store.journal.files_moved());
+    store.snapshot(true).unwrap();
+    assert!(
+        !store.journal.files_moved(),
+        "{unused:?} belongs to a backup"
+    );
+    assert!(store.turns(5));
+    store.journal.sync_now().unwrap();
+    for left in [
+        disk.kill(),
+        disk.crash(crate::journal::sim::Crash::DropAll, 0),
+    ] {
+        assert_eq!(Store::open(&left).unwrap().log, store.log);
+    }
+}
+
 #[test]
 fn a_snapshot_that_is_given_up_leaves_everything_as_it_was() {
     let disk = SimDisk::new();
