@@ -257,3 +257,131 @@ impl Engine {
         self.hot.0.weight()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::command::{Command, Exptime, Mode, Put};
+    use crate::engine::Settings;
+    use crate::journal::sim::SimDisk;
+    use crate::journal::{Fsync, Options};
+    use crate::types::{KeyRules, Kind, TypeDef, TypeTable};
+
+    const KEY: TypedKey = TypedKey { prefix: 3, id: 1 };
+
+    /// Values of type 3 may leave if they have more bytes than this.
+    fn types(keep_in_memory: u32) -> TypeTable {
+        let row = TypeDef {
+            keep_in_memory: Some(keep_in_memory),
+            ..TypeDef::new(3, Kind::Data)
+        };
+        TypeTable::new([row]).unwrap()
+    }
+
+    fn engine() -> Engine {
+        let options = Options {
+            background: false,
+            fsync: Fsync::Never,
+            allocate_bytes: 16 << 10,
+            ..Options::default()
+        };
+        let settings = Settings {
+            key_rules: KeyRules::default(),
+            value_bytes_max: 1 << 20,
+            members_max: 1 << 20,
+            memory_limit: 0,
+            cache_bytes: 0,
+            snapshot_bytes_per_s: 0,
+        };
+        let mut watch = |_: &_| ControlFlow::Continue(());
+        let disk = Arc::new(SimDisk::new());
+        let opened = Engine::open(disk, options, settings, &types(10), &mut watch);
+        opened.unwrap().0
+    }
+
+    fn carry_out(engine: &Engine, command: &Command<'_>) {
+        let mut turn = engine.turn();
+        engine.execute(&mut turn, command).unwrap();
+        engine.flush().unwrap();
+        engine.journal.sync_now().unwrap();
+    }
+
+    fn put(engine: &Engine, mode: Mode, body: &[u8]) {
+        let put = Put {
+            key: b"3.1",
+            mode,
+            flags: 0,
+            exptime: Exptime(0),
+            body,
+        };
+        carry_out(engine, &Command::Put(put));
+    }
+
+    /// The value in memory, or where it is; `None` without an entry.
+    fn content(engine: &Engine) -> Option<Result<Vec<u8>, Place>> {
+        let hash = engine.store.hashing().id(KEY.id);
+        let shard = engine.store.read(hash);
+        let ViewValue::Data(blob) = shard
+            .view(hash, Key::Typed(KEY), engine.clock.latest())?
+            .value
+        else {
+            panic!("type 3 is DATA");
+        };
+        Some(match blob.content() {
+            Content::Here(bytes) => Ok(bytes.to_vec()),
+            Content::Away(place) => Err(place),
+        })
+    }
+
+    /// What becomes of a value that was found fit to leave if this happens before it does. The
+    /// second answer is the place it would have left for.
+    fn left_after(between: impl FnOnce(&Engine)) -> (Option<Result<Vec<u8>, Place>>, Place) {
+        let engine = engine();
+        put(&engine, Mode::Set, b"more than ten bytes");
+        let mut leaving = None;
+        engine.journal.put_away(|value| leaving = Some(*value));
+        let leaving = leaving.unwrap();
+        assert_eq!(leaving.key, KEY);
+        let place = leaving.at(b"more than ten bytes");
+        between(&engine);
+        engine.leave(KEY, leaving.seq, place);
+        (content(&engine), place)
+    }
+
+    #[test]
+    fn a_value_leaves_memory_if_nothing_has_changed_since_it_was_looked_at() {
+        let (left, place) = left_after(|_| {});
+        assert_eq!(left, Some(Err(place)));
+    }
+
+    #[test]
+    fn a_value_that_has_changed_since_it_was_looked_at_stays() {
+        let (set, _) = left_after(|engine| put(engine, Mode::Set, b"another of some bytes"));
+        assert_eq!(set, Some(Ok(b"another of some bytes".to_vec())));
+        let (added, _) = left_after(|engine| put(engine, Mode::Append, b"!"));
+        assert_eq!(added, Some(Ok(b"more than ten bytes!".to_vec())));
+        let (deleted, _) = left_after(|engine| carry_out(engine, &Command::Delete { key: b"3.1" }));
+        assert_eq!(deleted, None);
+        let (again, _) = left_after(|engine| {
+            carry_out(engine, &Command::Delete { key: b"3.1" });
+            put(engine, Mode::Add, b"more than ten bytes");
+        });
+        assert_eq!(again, Some(Ok(b"more than ten bytes".to_vec())));
+    }
+
+    #[test]
+    fn a_value_whose_type_lets_it_leave_no_more_stays() {
+        let (left, _) = left_after(|engine| engine.declare_types(&types(1000)).unwrap());
+        assert_eq!(left, Some(Ok(b"more than ten bytes".to_vec())));
+    }
+
+    #[test]
+    fn a_value_that_a_snapshot_has_moved_stays_where_it_is_now() {
+        let (left, place) = left_after(|engine| engine.snapshot(false).unwrap());
+        let moved = left.unwrap().unwrap_err();
+        assert_ne!(moved.file, place.file);
+    }
+}

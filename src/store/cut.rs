@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::clock::Expiry;
     use crate::command::change::{Change, Side};
+    use crate::store::hashing::shard_of;
     use crate::store::locks::ShardSet;
     use crate::store::shard::Stamp;
     use crate::types::{Kind, TypeDef, TypeTable};
@@ -426,6 +427,121 @@ mod tests {
             assert_ne!(before, after);
             assert_eq!(seen_at_cut(&mut life, |_| {}), Some(after), "seed {seed}");
         }
+    }
+
+    /// Ids, and numbers of named keys, that are in the first shard.
+    fn of_first_shard(life: &Life) -> (Vec<u32>, Vec<u32>) {
+        let first = |hash| shard_of(hash) == 0;
+        let hashing = life.store.hashing();
+        let ids = (0..).filter(|id| first(hashing.id(*id)));
+        let names = (0..).filter(|at| first(hashing.name(format!("name{at}").as_bytes())));
+        (ids.take(400).collect(), names.take(400).collect())
+    }
+
+    /// A key of each table of the first shard but the indexes'; its place is the same in the
+    /// counters' tables and in the values', which have the same ids and so the same buckets.
+    fn change_all(life: &mut Life, (id, name): (u32, u32), put: bool) {
+        let name = format!("name{name}");
+        let typed = [2, 3, 4].map(|prefix| Key::Typed(TypedKey { prefix, id }));
+        for key in typed.into_iter().chain([Key::Named(name.as_bytes())]) {
+            let value = match key {
+                Key::Typed(TypedKey { prefix: 2 | 4, .. }) => Value::Number(life.seq),
+                Key::Typed(_) => Value::Data(Blob::unnamed(life.seq.to_string().as_bytes())),
+                Key::Named(name) => Value::Data(Blob::named(name, b"named")),
+            };
+            let (flags, expires) = (0, Expiry::NEVER);
+            life.apply(match put {
+                true => Change::Put {
+                    key,
+                    value,
+                    flags,
+                    expires,
+                },
+                false => Change::Remove { key },
+            });
+        }
+    }
+
+    /// Entries, capacity and buckets of the tables of values and of named keys.
+    fn tables(life: &Life) -> [(usize, usize, usize); 2] {
+        let shard = life.store.shard(0).read();
+        let values = shard.tables.iter().find_map(Table::data).unwrap();
+        [&values.slots, &shard.named.slots]
+            .map(|slots| (slots.len(), slots.capacity(), slots.num_buckets()))
+    }
+
+    /// Puts and removes entries until tables were rehashed: made larger, or cleared of what the
+    /// removed ones have left. Answers how often each of the two happened.
+    fn until_rehashed(
+        life: &mut Life,
+        (ids, names): &(Vec<u32>, Vec<u32>),
+        grows: bool,
+    ) -> [u32; 2] {
+        let mut rehashed = [0, 0];
+        // The alive ones are those from here to there.
+        let mut alive = if grows { 0..100 } else { 58..112 };
+        for _ in 0..250 {
+            let at = |place: usize| (ids[place], names[place]);
+            let before = tables(life);
+            change_all(life, at(alive.end), true);
+            alive.end += 1;
+            for (before, after) in before.into_iter().zip(tables(life)) {
+                if before.0 == before.1 {
+                    rehashed[usize::from(before.2 == after.2)] += 1;
+                }
+            }
+            if !grows {
+                change_all(life, at(alive.start), false);
+                alive.start += 1;
+            }
+            if rehashed[usize::from(!grows)] >= 2 {
+                break;
+            }
+        }
+        rehashed
+    }
+
+    /// A snapshot takes what was there though tables are rehashed after that piece of it; answers
+    /// how often they grew, and how often they did not.
+    fn see_with_rehash(after: usize, grows: bool) -> [u32; 2] {
+        let mut life = Life::new(after as u64);
+        let places = of_first_shard(&life);
+        let at = |place: usize| (places.0[place], places.1[place]);
+        if grows {
+            (0..100).for_each(|place| change_all(&mut life, at(place), true));
+        } else {
+            // Full tables, of which most goes again: what went has left its mark in the buckets.
+            (0..112).for_each(|place| change_all(&mut life, at(place), true));
+            (0..58).for_each(|place| change_all(&mut life, at(place), false));
+        }
+        let (before, mut pieces, mut rehashed) = (life.state(), 0, [0, 0]);
+        let seen = seen_at_cut(&mut life, |life| {
+            pieces += 1;
+            if pieces == after {
+                rehashed = until_rehashed(life, &places, grows);
+            }
+        });
+        assert!(seen == Some(before), "after piece {after}, grows: {grows}");
+        rehashed
+    }
+
+    #[test]
+    fn a_cut_is_whole_though_tables_grow_while_it_is_taken() {
+        for after in 1..80 {
+            assert_eq!(see_with_rehash(after, true), [2, 0]);
+        }
+    }
+
+    #[test]
+    fn a_cut_is_whole_though_tables_are_rehashed_in_place_while_it_is_taken() {
+        let mut all = 0;
+        for after in 1..80 {
+            let [grown, in_place] = see_with_rehash(after, false);
+            assert_eq!(grown, 0);
+            all += in_place;
+        }
+        // Not every row of removals leaves enough behind.
+        assert!(all > 50, "{all}");
     }
 
     /// A store of named keys and a DATA type with one value of so many bytes each.
