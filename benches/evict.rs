@@ -4,7 +4,7 @@
 //! if it is not found, as a cache in front of something slow is used. Keys follow Zipf laws of
 //! several skews over more than fits; every other run mixes in scans of keys that never come again.
 //! Counted are the hits of the second half, scans left out, and what each daemon had resident at
-//! the end. `-- 200000` is a short form with so many requests.
+//! the end. `-- 200000` is a short form with so many requests, and of keys and memory as much less.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,28 +20,50 @@ use std::time::Instant;
 
 use support::server::{Config, Cores, Program, Server};
 
-const LIMIT_MIB: usize = 64;
 const VALUE_BYTES: usize = 200;
-const KEYS: usize = 1_500_000;
 const REQUESTS: usize = 3_000_000;
+const FULL: Size = Size {
+    limit_mib: 64,
+    keys: 1_500_000,
+    scan: (20_000, 100_000),
+};
 /// Keys that are asked for before the answers are read.
 const DEPTH: usize = 32;
-/// A scan of so many keys comes after so many requests.
-const SCAN: (usize, usize) = (20_000, 100_000);
 /// Keys from here on are those of scans.
 const SCANNED_FROM: u32 = 1 << 31;
 
+/// How much there is to keep, and how much room for it.
+#[derive(Clone, Copy)]
+struct Size {
+    limit_mib: usize,
+    keys: usize,
+    /// A scan of so many keys comes after so many requests.
+    scan: (usize, usize),
+}
+
+impl Size {
+    /// What so many requests can fill.
+    fn of(requests: usize) -> Self {
+        let part = (REQUESTS / requests.max(1)).clamp(1, 8);
+        Self {
+            limit_mib: FULL.limit_mib / part,
+            keys: FULL.keys / part,
+            scan: (FULL.scan.0 / part, FULL.scan.1 / part),
+        }
+    }
+}
+
 /// Ours, and Debian's memcached if it is installed.
-fn daemons() -> Vec<Server> {
+fn daemons(limit_mib: usize) -> Vec<Server> {
     let server = format!(
-        "threads = 1\nmemory_limit = \"{LIMIT_MIB}m\"\n\
+        "threads = 1\nmemory_limit = \"{limit_mib}m\"\n\
          named_keys_durable = false\nnamed_keys_when_full = \"evict\""
     );
     let config = Config {
         server: &server,
         ..Config::default()
     };
-    let memcached = format!("-t 1 -m {LIMIT_MIB}");
+    let memcached = format!("-t 1 -m {limit_mib}");
     let daemons = [
         ("storage_server", Program::Ours(config)),
         ("memcached", Program::Memcached(&memcached)),
@@ -51,10 +73,10 @@ fn daemons() -> Vec<Server> {
 }
 
 /// The keys of a run, in order.
-fn trace(requests: usize, skew: f64, scans: bool) -> Vec<u32> {
+fn trace(requests: usize, size: Size, (skew, scans): (f64, bool)) -> Vec<u32> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut sum = 0.0;
-    let weights = (1..=KEYS).map(|rank| (rank as f64).powf(-skew));
+    let weights = (1..=size.keys).map(|rank| (rank as f64).powf(-skew));
     let sums: Vec<f64> = weights
         .map(|weight| {
             sum += weight;
@@ -62,7 +84,7 @@ fn trace(requests: usize, skew: f64, scans: bool) -> Vec<u32> {
         })
         .collect();
     let mut keys = Vec::with_capacity(requests * 5 / 4);
-    let (scan, every) = SCAN;
+    let (scan, every) = size.scan;
     for request in 0..requests {
         let at = random.f64() * sum;
         keys.push(sums.partition_point(|sum| *sum < at) as u32);
@@ -117,14 +139,16 @@ fn hit_ratio(keys: &[u32], hits: &[bool]) -> f64 {
 fn main() {
     let number = std::env::args().find_map(|argument| argument.parse().ok());
     let requests = number.unwrap_or(REQUESTS);
+    let size = Size::of(requests);
+    let (keys, limit_mib) = (size.keys, size.limit_mib);
     println!(
-        "{requests} requests, {KEYS} keys, {VALUE_BYTES}-byte values, limit {LIMIT_MIB} MiB\n\n\
+        "{requests} requests, {keys} keys, {VALUE_BYTES}-byte values, limit {limit_mib} MiB\n\n\
          | skew | scans | daemon | found | resident MiB | seconds |\n|---|---|---|---|---|---|"
     );
     for skew in [0.8, 0.99, 1.1] {
         for scans in [false, true] {
-            let keys = trace(requests, skew, scans);
-            for daemon in &daemons() {
+            let keys = trace(requests, size, (skew, scans));
+            for daemon in &daemons(limit_mib) {
                 let begun = Instant::now();
                 let hits = replay(daemon, &keys);
                 println!(
