@@ -9,7 +9,8 @@ packages=(memcached libmemcached-tools libmemcached-dev gcc g++ libc6-dev
     python3 python3-venv python3-pylibmc python3-pymemcache python3-memcache
     perl libcache-memcached-perl libcache-memcached-fast-perl php-cli php-memcached
     golang-go golang-github-bradfitz-gomemcache-dev default-jdk-headless libspymemcached-java
-    nutcracker collectd-core munin-plugins-extra monitoring-plugins-contrib systemd strace faketime)
+    nutcracker collectd-core munin-plugins-extra monitoring-plugins-contrib openssl systemd strace
+    faketime)
 # Node often comes from elsewhere, and npm with it.
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)

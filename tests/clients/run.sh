@@ -79,6 +79,7 @@ client twemproxy bash "$here/twemproxy.sh"
 client monitors bash "$here/monitors.sh"
 client memcached_exporter $debian_python "$here/as_memcached_exporter.py"
 client binary bash "$here/binary.sh"
+client TLS bash "$here/tls.sh"
 client meta-memcache "$python" "$here/use_meta_memcache.py"
 client memcached-tool bash "$here/memcached_tool.sh"
 # Last: it empties the server.

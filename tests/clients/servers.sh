@@ -42,17 +42,24 @@ dir = "$work/$name.data"
 4 = "COUNTER"
 6 = "COUNTER64"
 EOF
-    "$BINARY" -c "$work/$name.ini" >"$work/$name.log" 2>&1 &
-    servers+=($!)
-    await $! "$work/$name.log" grep -q 'listening on 127.0.0.1:[0-9]' "$work/$name.log"
-    PORT=$(sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$work/$name.log" | head -1)
+    run_daemon "$name"
 }
 
-start_memcached() {
+# Runs storage_server with "$work/NAME.ini".
+run_daemon() {
+    local name=$1
+    "$BINARY" -c "$work/$name.ini" >"$work/$name.log" 2>&1 &
+    servers+=($!)
+    await $! "$work/$name.log" grep -qE 'listening on (tls:)?127.0.0.1:[0-9]' "$work/$name.log"
+    PORT=$(sed -nE 's/.*listening on (tls:)?127\.0\.0\.1:([0-9]*).*/\2/p' "$work/$name.log" | head -1)
+}
+
+start_memcached() { # NAME ARGUMENT...
     local name=$1 user=()
+    shift
     [ "$(id -u)" = 0 ] && user=(-u root)
     PORT=$(free_port)
-    memcached "${user[@]}" -l 127.0.0.1 -p "$PORT" -U 0 >"$work/$name.log" 2>&1 &
+    memcached "${user[@]}" -l 127.0.0.1 -p "$PORT" -U 0 "$@" >"$work/$name.log" 2>&1 &
     servers+=($!)
     await $! "$work/$name.log" answers "$PORT"
 }
