@@ -43,7 +43,7 @@ fn exptime(random: &mut Random) -> i64 {
 fn meta_command(random: &mut Random) -> String {
     let (key, body, exptime) = (key(random), body(random), exptime(random));
     let (length, cas) = (body.len(), random.below(2000));
-    match random.below(12) {
+    match random.below(16) {
         0 => format!("ms {key} {length} T{exptime} F2 c\r\n{body}\r\n"),
         1 => format!("ms {key} {length} T{exptime} C{cas} I\r\n{body}\r\n"),
         2 => format!("ms {key} {length} MA N{exptime}\r\n{body}\r\n"),
@@ -54,6 +54,10 @@ fn meta_command(random: &mut Random) -> String {
         8 => format!("mg {key} v t T{exptime} R5000\r\n"),
         9 => format!("mg {key} N{exptime} v\r\n"),
         10 => format!("ma {key} N{exptime} J{cas} D7 T{exptime} v\r\n"),
+        11 => format!("ms {key} {length} MP c\r\n{body}\r\n"),
+        12 => format!("ms {key} {length} MA C{cas}\r\n{body}\r\n"),
+        // Of an INDEX the fan-out, which takes none of those flags.
+        13 | 14 => format!("ma {key} D{cas} v\r\nma {key} MD D3 q\r\nmn\r\n"),
         _ => format!("ma {key} MD D{cas} E{cas} q\r\nmn\r\n"),
     }
 }
