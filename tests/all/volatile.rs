@@ -299,3 +299,101 @@ fn a_start_gives_all_that_is_durable_of_what_the_killed_server_showed() {
         }
     }
 }
+
+/// How the keys of named keys, DATA, counters and indexes begin, any of which may be volatile.
+const PAGES: [&str; 4] = ["name", "3.", "4.", "5."];
+
+/// Which of [`PAGES`] last.
+type Lasting = [bool; 4];
+
+/// An index that does not last cannot step counters that do.
+fn possible(mut lasting: Lasting) -> Lasting {
+    lasting[2] &= lasting[3];
+    lasting
+}
+
+fn chain_config([named, data, counter, index]: Lasting) -> Config {
+    Config::standard()
+        .with("server", "named_keys_durable", &named.to_string())
+        .with(
+            "types",
+            "3",
+            &format!("{{ kind = \"DATA\", durable = {data} }}"),
+        )
+        .with(
+            "types",
+            "4",
+            &format!("{{ kind = \"COUNTER\", durable = {counter} }}"),
+        )
+        .with(
+            "types",
+            "5",
+            &format!("{{ kind = \"INDEX\", target = 4, durable = {index} }}"),
+        )
+}
+
+fn chain_command(random: &mut Random) -> String {
+    let key =
+        |random: &mut Random| format!("{}{}", PAGES[random.below(4) as usize], random.below(8));
+    let (one, other) = (key(random), key(random));
+    let exptime = [0, 0, 1000, -1][random.below(4) as usize];
+    match random.below(9) {
+        0..3 => format!("set {one} 1 {exptime} 1\r\n7\r\n"),
+        3 => format!("append {one} 0 0 1\r\n{}\r\n", random.below(8)),
+        4 | 5 => format!("incr {one} 3\r\n"),
+        6 => format!("delete {one}\r\ntouch {other} {exptime}\r\n"),
+        7 => format!("mset {one} 0 0 1 {other} 0 {exptime} 1\r\n8\r\n9\r\n"),
+        _ => format!("md {one} I\r\nmg {one} v\r\nma {other} N0 J5\r\n"),
+    }
+}
+
+/// What is there of a page.
+fn shown(wire: &mut MemoryWire, page: &str) -> String {
+    let (mut keys, mut looks) = (String::new(), String::new());
+    for id in 0..8 {
+        write!(keys, " {page}{id}").unwrap();
+        write!(looks, "mg {page}{id} f s\r\n").unwrap();
+    }
+    // A look at what is stale changes it: the second one counts.
+    ask(wire, &looks);
+    ask(wire, &format!("gets{keys}\r\n{looks}"))
+}
+
+#[test]
+fn nothing_stale_appears_whatever_lasts_from_one_start_to_the_next() {
+    let seed = Random::seed("what lasts changes");
+    for round in 0..setting("STORAGE_SERVER_MODEL_ROUNDS", 100) {
+        let mut random = Random::new(seed + round);
+        let (mut disk, mut left) = (SimDisk::new(), [const { None::<String> }; 4]);
+        let nothing = format!("END\r\n{}", "EN\r\n".repeat(8));
+        for start in 0..6 {
+            let at = format!("seed {}, start {start}", seed + round);
+            let mut lasting = possible([(); 4].map(|()| random.below(2) == 0));
+            let server = MemoryServer::start(&chain_config(lasting).text(), disk);
+            let mut wire = server.connect();
+            for (page, left) in PAGES.iter().zip(&left) {
+                let expected = left.as_ref().unwrap_or(&nothing);
+                assert_eq!(shown(&mut wire, page), *expected, "{page}: {at}");
+            }
+            for _ in 0..80 {
+                ask(&mut wire, &chain_command(&mut random));
+                match random.below(60) {
+                    0 | 1 => assert_eq!(ask(&mut wire, "snapshot\r\n"), "OK\r\n", "{at}"),
+                    // A HUP, after which less lasts.
+                    2 => {
+                        lasting[random.below(4) as usize] = false;
+                        lasting = possible(lasting);
+                        let types = types_of(&chain_config(lasting));
+                        server.engine().declare_types(&types).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+            for ((page, lasts), left) in PAGES.iter().zip(lasting).zip(&mut left) {
+                let now = shown(&mut wire, page);
+                *left = lasts.then_some(now);
+            }
+            disk = server.disk.kill();
+        }
+    }
+}
