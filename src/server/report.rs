@@ -307,12 +307,14 @@ fn mean_service_time(of: &Figures<'_>) -> String {
 fn settings(shared: &Shared, out: &mut Vec<u8>) {
     let config = shared.config();
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
-    stat("maxbytes", config.memory_limit.unwrap_or(0), out);
+    let limit = config.memory_limit.unwrap_or_else(process::memory_bytes);
+    stat("maxbytes", limit, out);
     stat("maxconns", config.max_clients, out);
     stat("inter", listen.join(","), out);
     stat("verbosity", 0, out);
     stat("oldest", 0, out);
-    stat("evictions", "off", out);
+    let evicts = config.types.evicts();
+    stat("evictions", if evicts { "on" } else { "off" }, out);
     stat("num_threads", shared.tallies().len(), out);
     stat("item_size_max", config.max_value, out);
     stat("cas_enabled", "yes", out);

@@ -450,15 +450,17 @@ mod tests {
                 Key::Named(name) => Value::Data(Blob::named(name, b"named")),
             };
             let (flags, expires) = (0, Expiry::NEVER);
-            life.apply(match put {
-                true => Change::Put {
+            let change = if put {
+                Change::Put {
                     key,
                     value,
                     flags,
                     expires,
-                },
-                false => Change::Remove { key },
-            });
+                }
+            } else {
+                Change::Remove { key }
+            };
+            life.apply(change);
         }
     }
 

@@ -1,6 +1,9 @@
 //! `stats`: the names that monitors look for, in the form that they can read.
 
-use crate::support::{Config, Home};
+use std::collections::BTreeSet;
+
+use crate::support::memcached::Memcached;
+use crate::support::{Client, Config, Home};
 
 /// memcached's general names that clients, exporters and agents read.
 const GENERAL: &str = "pid uptime time version libevent pointer_size rusage_user rusage_system \
@@ -41,6 +44,14 @@ fn general_statistics_have_the_names_that_monitors_read() {
     }
     let number = |name: &str| stats[name].parse::<u64>().unwrap();
     assert!(stats["version"].len() <= 23, "memcstat copies 23 bytes");
+    // libmemcached takes each part as a byte, and the first may not be 0.
+    let parts = stats["version"].split('.').map(str::parse::<u8>);
+    let parts: Vec<_> = parts.collect::<Result<_, _>>().unwrap();
+    assert!(parts.len() == 3 && parts[0] >= 1, "{parts:?}");
+    assert_eq!(
+        client.ask("version").unwrap(),
+        format!("VERSION {}", stats["version"])
+    );
     assert!(
         number("limit_maxbytes") > number("bytes"),
         "monitors divide by it"
@@ -49,6 +60,39 @@ fn general_statistics_have_the_names_that_monitors_read() {
     assert_eq!(number("curr_items"), 3);
     assert_eq!(number("curr_connections"), 1);
     assert_eq!(stats["connectionss"], stats["curr_connections"]);
+}
+
+/// The names of a topic; what is of a class or of a connection is told without its number.
+fn names(client: &mut Client, topic: &str) -> BTreeSet<String> {
+    let stats = client.stats(topic).unwrap();
+    let is_number = |part: &&str| part.parse::<u32>().is_err();
+    let plain = |name: &String| {
+        let parts: Vec<_> = name.split(':').filter(is_number).collect();
+        parts.join(":")
+    };
+    stats.keys().map(plain).collect()
+}
+
+#[test]
+fn every_name_that_memcached_has_is_there() {
+    let Some(program) = Memcached::program() else {
+        println!("SKIPPED: no memcached here");
+        return;
+    };
+    let memcached = Memcached::start(&program);
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let (mut ours, mut theirs) = (daemon.client(), Client::connect(memcached.addr()).unwrap());
+    for client in [&mut ours, &mut theirs] {
+        assert_eq!(client.set("name", "x").unwrap(), "STORED");
+    }
+    ours.set("2.1", "5").unwrap();
+    for (topic, least) in [("", 70), ("items", 20), ("slabs", 14), ("conns", 4)] {
+        let (ours, theirs) = (names(&mut ours, topic), names(&mut theirs, topic));
+        let missing: Vec<_> = theirs.difference(&ours).collect();
+        assert!(missing.is_empty(), "stats {topic}: {missing:?}");
+        assert!(theirs.len() >= least, "stats {topic}: {theirs:?}");
+    }
 }
 
 #[test]
