@@ -11,10 +11,10 @@ use std::sync::atomic::AtomicUsize;
 use super::block::on_heap;
 use super::chunk::{CHUNK_LEN, Chunk};
 use crate::key::decimal;
+use crate::limits::MEMBERS_MAX;
 
-/// The longest text of a chunk, in bytes: two numbers of up to ten digits, a space and a newline
-/// for each member.
-const CHUNK_TEXT_MAX: usize = CHUNK_LEN * 22;
+/// The longest line of a member, in bytes: two numbers of up to ten digits, a space, a newline.
+const LINE_MAX: usize = 22;
 
 /// One member of an INDEX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +32,10 @@ pub struct Index {
     chunks: Vec<Chunk>,
     len: usize,
     /// What the chunks take on the heap.
-    chunk_bytes: usize,
+    chunk_bytes: u32,
+    /// The length of the wire form with a newline at its end: whoever asks for an index gets it
+    /// before the first member.
+    text_bytes: u32,
 }
 
 impl Index {
@@ -151,45 +154,47 @@ impl Index {
 
     /// Puts members, which are in ascending order, in the place of these chunks.
     fn replace(&mut self, range: Range<usize>, members: &[Member]) {
-        for chunk in self.chunks.get(range.clone()).unwrap_or_default() {
-            self.len -= chunk.len();
-            self.chunk_bytes -= chunk.heap_bytes();
-        }
-        let bytes = &mut self.chunk_bytes;
-        let count = |chunk: &Chunk| *bytes += chunk.heap_bytes();
-        let chunks = Chunk::pack_all(members).inspect(count);
+        let old = self.chunks.get(range.clone()).unwrap_or_default();
+        self.chunk_bytes -= figure(old.iter().map(Chunk::heap_bytes).sum());
+        self.text_bytes -= figure(old.iter().flat_map(Chunk::members).map(text_bytes).sum());
+        self.len -= old.iter().map(Chunk::len).sum::<usize>();
+        let mut heap_bytes = 0;
+        let chunks = Chunk::pack_all(members).inspect(|chunk| heap_bytes += chunk.heap_bytes());
         self.chunks.splice(range, chunks);
+        self.chunk_bytes += figure(heap_bytes);
+        self.text_bytes += figure(members.iter().copied().map(text_bytes).sum());
         self.len += members.len();
     }
 
     /// The length of [`Self::write_text`], in bytes.
     pub fn text_len(&self) -> usize {
-        let members: usize = self
-            .iter()
-            .map(|member| digits(member.id) + digits(member.attribute) + 2)
-            .sum();
-        members.saturating_sub(1)
+        (self.text_bytes as usize).saturating_sub(1)
     }
 
     /// Writes the wire form: `id attribute`, one a line, no newline at the end. What this gives,
-    /// [`parse`] takes back. It comes by whole chunks: as many as `out` has `room` for, but one at
-    /// least. `at` is how many have been written; true if those are now all.
+    /// [`parse`] takes back. It comes by lines: as many as `out` has `room` for, and one at least.
+    /// `at` is where to go on; true if that is now all.
     pub fn write_text(&self, (at, room): (&mut usize, usize), out: &mut Vec<u8>) -> bool {
+        if out.len() + self.text_bytes as usize > room {
+            // It takes all the room that there is, and not twice as much.
+            out.reserve_exact(room.saturating_sub(out.len()) + LINE_MAX);
+        }
         let mut number = itoa::Buffer::new();
-        let room = room.max(out.len() + CHUNK_TEXT_MAX);
-        while let Some(chunk) = self.chunks.get(*at) {
-            if out.len() + CHUNK_TEXT_MAX > room {
-                return false;
-            }
-            let mut separator: &[u8] = if *at == 0 { b"" } else { b"\n" };
-            for member in chunk.members() {
-                out.extend_from_slice(separator);
-                separator = b"\n";
+        let end = room.max(out.len() + 1);
+        while let Some(chunk) = self.chunks.get(*at / CHUNK_LEN) {
+            for member in chunk.members().skip(*at % CHUNK_LEN) {
+                if out.len() >= end {
+                    return false;
+                }
+                if *at > 0 {
+                    out.push(b'\n');
+                }
                 out.extend_from_slice(number.format(member.id).as_bytes());
                 out.push(b' ');
                 out.extend_from_slice(number.format(member.attribute).as_bytes());
+                *at += 1;
             }
-            *at += 1;
+            *at = (*at - 1) / CHUNK_LEN * CHUNK_LEN + CHUNK_LEN;
         }
         true
     }
@@ -198,7 +203,7 @@ impl Index {
     pub fn heap_bytes(&self) -> usize {
         let places = on_heap(self.chunks.capacity() * size_of::<Chunk>());
         let own = on_heap(size_of::<(AtomicUsize, AtomicUsize, Self)>());
-        self.chunk_bytes + places + own
+        self.chunk_bytes as usize + places + own
     }
 
     /// What of this copies of the index share, in bytes.
@@ -235,6 +240,17 @@ fn merge(old: impl Iterator<Item = Member>, added: &[Member]) -> Vec<Member> {
     }
     merged.extend(added);
     merged
+}
+
+/// A sum over some members: of as many as an index may have it fits.
+fn figure(sum: usize) -> u32 {
+    const { assert!(MEMBERS_MAX * LINE_MAX < u32::MAX as usize) };
+    u32::try_from(sum).unwrap_or(u32::MAX)
+}
+
+/// The length of a member's line.
+fn text_bytes(member: Member) -> usize {
+    digits(member.id) + digits(member.attribute) + 2
 }
 
 fn digits(number: u32) -> usize {
@@ -314,12 +330,12 @@ mod tests {
             attribute: u32::MAX,
         });
         let index = Index::from_members(members.collect());
-        for room in [0, 6000, 64 << 10] {
+        for room in [0, 150, 6000, 64 << 10] {
             let (mut all, mut at) = (Vec::new(), 0);
             loop {
                 let mut piece = vec![0; 100];
                 let is_all = index.write_text((&mut at, room), &mut piece);
-                assert!(piece.len() > 100 && piece.len() <= room.max(100 + CHUNK_TEXT_MAX));
+                assert!(piece.len() > 100 && piece.len() <= room.max(100) + LINE_MAX);
                 all.extend_from_slice(&piece[100..]);
                 if is_all {
                     break;
@@ -403,7 +419,7 @@ mod tests {
             [built, grown].map(|index| index.heap_bytes() as f64 / index.len() as f64)
         };
         for (count, last, most) in [
-            (150, u32::MAX, 5.0),
+            (150, u32::MAX, 5.1),
             (100_000, 1_000_000, 1.3),
             (100_000, 429_496_729, 2.6),
         ] {
@@ -443,8 +459,9 @@ mod tests {
             prop_assert_eq!(index.len(), members.len());
             prop_assert_eq!(members, model.into_iter().collect::<Vec<_>>());
             prop_assert_eq!(&Index::from_members(index.iter().collect()), &index);
-            let chunks = index.chunks.iter();
-            prop_assert_eq!(index.chunk_bytes, chunks.map(Chunk::heap_bytes).sum::<usize>());
+            let heap_bytes: usize = index.chunks.iter().map(Chunk::heap_bytes).sum();
+            prop_assert_eq!(index.chunk_bytes as usize, heap_bytes);
+            text(&index);
         }
 
         #[test]
@@ -464,8 +481,9 @@ mod tests {
             let members: Vec<_> = index.iter().map(|it| (it.id, it.attribute)).collect();
             prop_assert_eq!(index.len(), members.len());
             prop_assert_eq!(members, model.into_iter().collect::<Vec<_>>());
-            let chunks = index.chunks.iter();
-            prop_assert_eq!(index.chunk_bytes, chunks.map(Chunk::heap_bytes).sum::<usize>());
+            let heap_bytes: usize = index.chunks.iter().map(Chunk::heap_bytes).sum();
+            prop_assert_eq!(index.chunk_bytes as usize, heap_bytes);
+            text(&index);
         }
     }
 }
