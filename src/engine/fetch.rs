@@ -45,12 +45,18 @@ impl Engine {
         for key in keys {
             let place = turn.place(key)?;
             let hash = self.store.hashing().key(place.key);
+            self.store.prefetch(hash);
             set.insert(hash);
             places.push((hash, place.key));
         }
         let shards = self.store.read_set(set);
         if !shards.shards().all(|shard| turn.is_current(shard.types())) {
             return Ok(None);
+        }
+        for (hash, key) in &places {
+            if let Some(shard) = shards.shard(*hash) {
+                shard.prefetch(*hash, *key);
+            }
         }
         let now = self.clock.latest();
         let mut cold = Vec::new();
