@@ -57,7 +57,7 @@ pub enum Command<'a> {
         delay: Exptime,
     },
     /// `mg ms md ma me`
-    Meta(Meta<'a>),
+    Meta(Box<Meta<'a>>),
 }
 
 impl Command<'_> {
@@ -99,7 +99,7 @@ pub enum Reply {
     /// One answer for each key, in the order of the request.
     Hits(SmallVec<[Option<Hit>; 1]>),
     /// To a meta command.
-    Meta(MetaReply),
+    Meta(Box<MetaReply>),
 }
 
 /// A found entry, as a reply carries it. Large values are shared, not copied.

@@ -220,7 +220,7 @@ fn empty_value(place: Place<'_>) -> Value {
 
 impl From<MetaReply> for Reply {
     fn from(reply: MetaReply) -> Self {
-        Self::Meta(reply)
+        Self::Meta(Box::new(reply))
     }
 }
 

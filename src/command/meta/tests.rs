@@ -55,7 +55,7 @@ fn view(blob: &Blob) -> View<'_> {
 
 fn reply(outcome: &Outcome<'_>) -> MetaReply {
     match &outcome.reply {
-        Reply::Meta(reply) => reply.clone(),
+        Reply::Meta(reply) => (**reply).clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -53,7 +53,7 @@ impl<'a> Request<'a> {
     /// Quiet or not, a meta command has replies that must be sent.
     fn meta(meta: Meta<'a>, echo: Echo<'a>) -> Self {
         Self {
-            action: Action::Data(Command::Meta(meta)),
+            action: Action::Data(Command::Meta(Box::new(meta))),
             noreply: false,
             form: Form::Meta(echo),
         }

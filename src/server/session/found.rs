@@ -167,7 +167,7 @@ impl Session {
         let (mut at, room) = (0, out.room());
         let mut is_all = Ok(true);
         out.reply(answer.seq, answer.wrote, |bytes| {
-            let shown = (&reply, answer.stamp);
+            let shown = (&*reply, answer.stamp);
             is_all = meta_reply::reply(asked, shown, (&mut at, room), bytes);
         });
         match (is_all, reply.seen.value) {
