@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
-use super::writer::{Active, Shared, WELL, Waker};
+use super::writer::{Active, FAILED, Shared, WELL, Waker};
 use super::{Failed, Fsync, Journal, JournalError};
 use crate::clock::Tick;
 
@@ -89,6 +89,10 @@ impl Shared {
             (Arc::clone(&active.file), upto)
         };
         let result = file.sync_data();
+        if result.is_err() {
+            // Known at once: a writer may hold the lock that the rest of the news waits for.
+            let _ = self.health.compare_exchange(WELL, FAILED, AcqRel, Relaxed);
+        }
         let mut active = self.active.lock();
         match result {
             Ok(()) => {
