@@ -12,6 +12,7 @@ use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
+use crate::prefetch::prefetch;
 use crate::types::{Counting, Kind};
 use crate::value::{Delta, counter};
 
@@ -238,6 +239,14 @@ impl<N: Number> Counters<N> {
         self.keep(hashing, hash, id);
         self.end_if_expired(hash, id, now);
         self.set_number(hashing, hash, id, number);
+    }
+
+    /// Has the processor fetch the counter with this hash, if there is one.
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.numbers.find(hash, |counter| {
+            prefetch(counter, size_of_val(counter));
+            false
+        });
     }
 
     /// One step of a fan-out; a missing counter is created. `None` if the step is refused.

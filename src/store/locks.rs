@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use smallvec::SmallVec;
 
 use super::Store;
 use super::counters::{Plain, Ruled, Step};
@@ -20,6 +21,9 @@ use crate::types::{Counting, Kind, Overflow, TypeTable};
 use crate::value::{Blob, Delta, Entry, Index, Member};
 
 const WORDS: usize = SHARDS / 64;
+
+/// How many counters of a fan-out are fetched from memory together.
+const AT_ONCE: usize = 32;
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -306,28 +310,19 @@ impl<'s> WriteSet<'s> {
             kind,
             counting,
         } = self.fan_out_of(index, target, stamp)?;
+        let ruled = |times| Ruled {
+            delta,
+            times,
+            counting,
+        };
         if weighted {
-            for Member { id, attribute } in members.iter() {
-                let step = Ruled {
-                    delta,
-                    times: attribute,
-                    counting,
-                };
-                self.step(target, id, step, stamp)?;
-            }
+            let steps = members.iter();
+            self.step_all(target, steps.map(|it| (it.id, ruled(it.attribute))), stamp)?;
         } else if counting == Counting::plain(kind) {
-            for id in members.ids() {
-                self.step(target, id, Plain { delta, kind }, stamp)?;
-            }
+            let step = Plain { delta, kind };
+            self.step_all(target, members.ids().map(|id| (id, step)), stamp)?;
         } else {
-            let step = Ruled {
-                delta,
-                times: 1,
-                counting,
-            };
-            for id in members.ids() {
-                self.step(target, id, step, stamp)?;
-            }
+            self.step_all(target, members.ids().map(|id| (id, ruled(1))), stamp)?;
         }
         for shard in &mut self.guards {
             shard.expect(counting.ends(stamp.time));
@@ -336,11 +331,30 @@ impl<'s> WriteSet<'s> {
         Ok(())
     }
 
-    #[inline]
-    fn step(&mut self, prefix: u16, id: u32, step: impl Step, stamp: Stamp) -> Result<(), Misfit> {
-        let hash = self.store.hashing().id(id);
-        self.shard_mut(hash, stamp)?
-            .step(hash, TypedKey { prefix, id }, step, stamp)
+    /// Steps counters, some of them together: while one is fetched from memory so are the others.
+    fn step_all<S: Step>(
+        &mut self,
+        prefix: u16,
+        mut steps: impl Iterator<Item = (u32, S)>,
+        stamp: Stamp,
+    ) -> Result<(), Misfit> {
+        let mut next: SmallVec<[(u64, u32, S); AT_ONCE]> = SmallVec::new();
+        loop {
+            let some = steps.by_ref().take(AT_ONCE);
+            next.extend(some.map(|(id, step)| (self.store.hashing().id(id), id, step)));
+            if next.is_empty() {
+                return Ok(());
+            }
+            for (hash, id, _) in &next {
+                let key = TypedKey { prefix, id: *id };
+                self.shard_mut(*hash, stamp)?
+                    .prefetch(*hash, Key::Typed(key));
+            }
+            for (hash, id, step) in next.drain(..) {
+                let key = TypedKey { prefix, id };
+                self.shard_mut(hash, stamp)?.step(hash, key, step, stamp)?;
+            }
+        }
     }
 
     fn flush(&mut self, at: Option<Time>, stamp: Stamp) {

@@ -97,10 +97,11 @@ impl Table {
         }
     }
 
-    /// Has the processor fetch what is behind the slot with this hash; of a counter nothing is.
+    /// Has the processor fetch the entry with this hash, if there is one.
     pub(super) fn prefetch(&self, hash: u64) {
         match self {
-            Self::Counter(_) | Self::Counter64(_) => {}
+            Self::Counter(table) => table.prefetch(hash),
+            Self::Counter64(table) => table.prefetch(hash),
             Self::Index(table) => table.prefetch(hash),
             Self::Data(table) => table.prefetch(hash),
         }
