@@ -25,6 +25,9 @@ pub const BATCH_BYTES_MAX: usize = 512 << 20;
 /// The number of shards of the store; a power of two.
 pub const SHARDS: usize = 256;
 
+/// The most keys of one retrieval: all of them are held until the client has read the reply.
+pub const FETCH_KEYS_MAX: usize = 32 << 10;
+
 /// How many of a connection's requests are read before the first is executed.
 pub const LOOK_AHEAD: usize = 16;
 

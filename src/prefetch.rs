@@ -9,11 +9,13 @@
 /// The bytes that the memory next to a value is fetched in.
 const LINE_BYTES: usize = 64;
 
-/// Has the processor fetch a value, and what is behind it, up to `bytes` from its beginning.
+/// Has the processor fetch the `bytes` from the beginning of a value.
 #[inline]
 pub fn prefetch<T>(value: *const T, bytes: usize) {
-    for at in (0..bytes).step_by(LINE_BYTES) {
-        line(value.cast::<i8>().wrapping_add(at));
+    let into_line = value.addr() % LINE_BYTES;
+    let first = value.cast::<i8>().wrapping_sub(into_line);
+    for at in (0..into_line + bytes).step_by(LINE_BYTES) {
+        line(first.wrapping_add(at));
     }
 }
 

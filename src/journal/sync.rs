@@ -46,9 +46,12 @@ enum Task {
 impl Shared {
     /// After a write: remembers its age and tells the thread what it should know.
     pub(super) fn note_write(&self, active: &mut Active) {
+        // The write may have taken long, and replies that wait for it have seen no newer time.
+        let now_ms = self.now_ms();
+        self.noted_ms.fetch_max(now_ms, Relaxed);
         let first = active.unsynced_ms == 0;
         if first {
-            active.unsynced_ms = self.now_ms();
+            active.unsynced_ms = now_ms;
             if active.syncing_ms == 0 {
                 self.oldest_ms.store(active.unsynced_ms, Release);
             }
@@ -120,6 +123,8 @@ impl Shared {
     }
 
     pub(super) fn call_wakers(&self) {
+        // Who is woken asks what must still wait, perhaps long after the last turn began.
+        self.noted_ms.fetch_max(self.now_ms(), Relaxed);
         let wakers = self.wakers.lock().clone();
         for waker in wakers {
             waker();
@@ -210,7 +215,8 @@ impl Journal {
     /// Tells the time, which [`Journal::reserve`] and [`Journal::must_wait`] do not read anew for
     /// each record.
     pub fn note_time(&self, now: Tick) {
-        self.shared.noted_ms.store(self.shared.ms_at(now), Relaxed);
+        let now_ms = self.shared.ms_at(now);
+        self.shared.noted_ms.fetch_max(now_ms, Relaxed);
     }
 
     /// The age of the oldest write that is not synced; 0 if there is none.

@@ -200,7 +200,7 @@ impl Shared {
             return Err(Failed);
         }
         let mut last = std::mem::take(&mut active.spare);
-        let full = self.buffer.lock().take(&mut last);
+        let full = self.waits.lock(&self.buffer).take(&mut last);
         let mut result = Ok(());
         let mut wrote = false;
         for part in full.iter().chain([&last]) {

@@ -194,6 +194,8 @@ impl Session {
                 flow
             }
             Step::Complaint { complaint, noreply } => {
+                // By a new limit, what waited for its value may be no request any more.
+                (self.again, self.shown, self.unreadable) = (false, None, None);
                 shared.print_command(line);
                 tally.add(Metric::Requests, 1);
                 budget.spend(None, parsed.taken, 0);

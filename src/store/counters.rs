@@ -8,13 +8,13 @@ use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
 use super::pre_images::PreImages;
+use super::step::Step;
 use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
 use crate::prefetch::prefetch;
-use crate::types::{Counting, Kind};
-use crate::value::{Delta, counter};
+use crate::value::counter;
 
 /// A number as a table keeps it.
 pub(super) trait Number: Copy {
@@ -43,55 +43,6 @@ impl Number for [u32; 2] {
     fn unpack(self) -> u64 {
         let [low, high] = self;
         u64::from(low) | u64::from(high) << 32
-    }
-}
-
-/// What a fan-out does to one counter.
-pub(super) trait Step: Copy {
-    /// What a missing counter starts from.
-    fn initial(self) -> u64;
-    /// The number after the step; `None` if it is refused.
-    fn after(self, number: u64) -> Option<u64>;
-    /// When a counter ends that the step creates.
-    fn ends(self, now: Time) -> Expiry;
-}
-
-/// A step of a type without options.
-#[derive(Clone, Copy)]
-pub(super) struct Plain {
-    pub(super) delta: Delta,
-    pub(super) kind: Kind,
-}
-
-impl Step for Plain {
-    fn initial(self) -> u64 {
-        0
-    }
-    fn after(self, number: u64) -> Option<u64> {
-        Some(self.delta.apply(number, self.kind))
-    }
-    fn ends(self, _: Time) -> Expiry {
-        Expiry::NEVER
-    }
-}
-
-/// A step, or several at once, of a type that counts by its options.
-#[derive(Clone, Copy)]
-pub(super) struct Ruled {
-    pub(super) delta: Delta,
-    pub(super) times: u32,
-    pub(super) counting: Counting,
-}
-
-impl Step for Ruled {
-    fn initial(self) -> u64 {
-        self.counting.initial
-    }
-    fn after(self, number: u64) -> Option<u64> {
-        self.delta.apply_within(number, self.times, &self.counting)
-    }
-    fn ends(self, now: Time) -> Expiry {
-        self.counting.ends(now)
     }
 }
 

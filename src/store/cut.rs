@@ -112,7 +112,7 @@ impl Store {
                 shard.take_piece(&mut piece)
             } else {
                 let _held = self.holds().begin();
-                self.shard(at).write().take_piece(&mut piece)
+                self.write_nth(at).take_piece(&mut piece)
             };
             piece.visit(&mut visit)?;
             match took {
@@ -127,7 +127,7 @@ impl Store {
     /// Gives the cut up: nothing is kept aside any more.
     pub fn drop_cut(&self) {
         for at in 0..SHARDS {
-            self.shard(at).write().drop_cut();
+            self.write_nth(at).drop_cut();
         }
     }
 }

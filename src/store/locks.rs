@@ -7,9 +7,9 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use super::Store;
-use super::counters::{Plain, Ruled, Step};
 use super::hashing::shard_of;
 use super::shard::{Misfit, Shard, Stamp};
+use super::step::{Plain, Ruled, Step};
 use super::table::Unfit;
 use crate::clock::Time;
 use crate::command::change::Change;

@@ -16,6 +16,7 @@ pub mod locks;
 mod pre_images;
 pub mod shard;
 pub mod sizes;
+mod step;
 mod sweep;
 mod table;
 pub mod upkeep;

@@ -5,10 +5,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::books::Books;
-use super::counters::Step;
 use super::cut::ShardCut;
 use super::hashing::Hashing;
 use super::items::Items;
+use super::step::Step;
 use super::table::{Table, Unfit, extend, found};
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};

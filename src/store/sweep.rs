@@ -75,7 +75,7 @@ impl Store {
         while pass.next < SHARDS {
             let more = {
                 let _held = self.holds.begin();
-                self.shard(pass.next).write().sweep(now)
+                self.write_nth(pass.next).sweep(now)
             };
             pass.next += usize::from(!more);
             if !go_on() {

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use super::counters::{Counters, Number, Step};
+use super::counters::{Counters, Number};
 use super::hashing::Hashing;
 use super::item::IndexItem;
 use super::items::Items;
 use super::shard::Stamp;
 use super::sizes::Sizes;
+use super::step::Step;
 use super::sweep::Swept;
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};

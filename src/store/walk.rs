@@ -87,7 +87,7 @@ impl Store {
     ) -> bool {
         while walk.shard < SHARDS {
             let class = walk.classes.get(walk.class).copied().flatten();
-            let shard = self.shard(walk.shard).read();
+            let shard = self.read_nth(walk.shard);
             if shard.walk(class, &mut walk.spot, now, visit) {
                 return true;
             }

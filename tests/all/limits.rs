@@ -132,6 +132,16 @@ fn keys_and_lines() {
 }
 
 #[test]
+fn keys_of_a_retrieval() {
+    let server = standard();
+    for verb in ["get", "gets", "gat 0", "gats 0"] {
+        let request = |n| format!("{verb}{}\r\n", repeated(" k", n));
+        let too_many = Line("CLIENT_ERROR too many keys");
+        at(&server, verb, 32_768, request, (Line("END"), too_many));
+    }
+}
+
+#[test]
 fn words_of_a_line() {
     let server = standard();
     for (line, ends) in [

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::SimClock;
+use crate::command::Change;
 use crate::journal::disk::{FileDisk, Name};
+use crate::journal::room_bytes;
+use crate::journal::sim::Call;
 use crate::journal::{Refused, SnapshotPlan};
 
 #[test]
@@ -377,6 +380,42 @@ fn a_stalled_disk_holds_replies_and_then_refuses_writes() {
     store.journal.sync_now().unwrap();
     assert!(!store.journal.must_wait(1, true));
     assert!(store.turns(1));
+}
+
+#[test]
+fn replies_are_held_by_the_time_that_a_slow_disk_took() {
+    let disk = SimDisk::new();
+    let clock = SimClock::new(Time(1_700_000_000_000));
+    let options = Options {
+        clock: clock.source(),
+        ..options(Fsync::EverySec)
+    };
+    let mut store = Store::open_with(Arc::new(disk.clone()), options).unwrap();
+    assert!(store.turns(1));
+    clock.pass_us(1_500_000);
+    // No turn has begun since, but the write of this one has ended.
+    assert!(store.turns(1));
+    assert!(store.journal.must_wait(2, true));
+    store.journal.sync_now().unwrap();
+    assert!(!store.journal.must_wait(2, true));
+    // While a sync takes three seconds another write comes, and then no turn begins any more.
+    assert!(store.turns(1));
+    let store = Arc::new(store);
+    let writer = Arc::downgrade(&store);
+    disk.watch(Some(Arc::new(move |call, _| {
+        let Some(store) = writer.upgrade().filter(|_| call == Call::Sync) else {
+            return;
+        };
+        let journal = &store.journal;
+        let room = journal.reserve(room_bytes(1, 0)).unwrap();
+        journal.append(Time(1_700_000_002_000), &Change::Flush { at: None }, room);
+        journal.flush().unwrap();
+        clock.pass_us(3_000_000);
+    })));
+    store.journal.sync_now().unwrap();
+    disk.watch(None);
+    assert_eq!(store.journal.synced(), 3);
+    assert!(store.journal.must_wait(4, true));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::storage::{Announced, announce_many, announce_one};
 use super::words::{Words, check_key};
 use super::{Admin, Dump, Form, Request, meta};
 use crate::command::{Arith, Command, Exptime, Fetch, Mode};
+use crate::limits::FETCH_KEYS_MAX;
 
 /// The longest `lru_crawler sleep`, in microseconds.
 const SECOND_US: u64 = 1_000_000;
@@ -305,6 +306,9 @@ fn data(command: Command<'_>, noreply: bool) -> Result<Line<'_>, Failure> {
 fn fetch(words: Words<'_>, touch: Option<Exptime>, with_cas: bool) -> Result<Line<'_>, Failure> {
     let keys = words.map(check_key).collect::<Result<_, _>>()?;
     let fetch = Fetch { keys, touch };
+    if fetch.keys.len() > FETCH_KEYS_MAX {
+        return Err(Complaint::Malformed("too many keys").into());
+    }
     // As memcached: `gat` of no key finds nothing, `get` of none is no command.
     if fetch.keys.is_empty() && touch.is_none() {
         return Err(Complaint::Unknown.into());

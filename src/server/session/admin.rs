@@ -43,6 +43,8 @@ impl Session {
                 if !noreply {
                     encode::write_line(format_args!("{reply}"), bytes);
                 }
+                // A turn has the settings that it began with: what comes next is another turn's.
+                return Flow::Later;
             }
             Admin::ShowTypes => {
                 for row in shared.engine().store().types().rows() {

@@ -1,6 +1,6 @@
 //! A real memcached, to be asked the same.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -28,23 +28,25 @@ impl Memcached {
     }
 
     pub(crate) fn start_with(program: &Path, args: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = free.local_addr().unwrap();
-        drop(free);
+        // It takes a free port by itself and tells it in a file.
+        let told = tempfile::tempdir().unwrap();
+        let ports = told.path().join("ports");
         let mut command = Command::new(program);
         command
-            .args(["-l", "127.0.0.1", "-t", "1", "-U", "0", "-p"])
-            .arg(addr.port().to_string())
+            .env("MEMCACHED_PORT_FILENAME", &ports)
+            .args(["-l", "127.0.0.1", "-t", "1", "-U", "0", "-p", "-1"])
             .args(args);
         if rustix::process::geteuid().is_root() {
             command.args(["-u", "root"]);
         }
         let child = command.spawn().unwrap();
-        let server = Self { child, addr };
-        until("memcached listens", PATIENCE, || {
-            TcpStream::connect(addr).ok()
+        let port = until("memcached listens", PATIENCE, || {
+            let text = std::fs::read_to_string(&ports).ok()?;
+            let port = text.strip_prefix("TCP INET: ")?.strip_suffix('\n')?;
+            port.parse().ok()
         });
-        server
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { child, addr }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
