@@ -113,7 +113,7 @@ impl Shard {
         }
     }
 
-    fn table(&self, prefix: u16) -> Option<&Table> {
+    pub(super) fn table(&self, prefix: u16) -> Option<&Table> {
         self.tables.get(self.types.position(prefix)?)
     }
 
