@@ -19,8 +19,8 @@ use crate::value::{Blob, Value};
 /// How many bytes of values are read at once, if it is more than one.
 const COLD_BYTES: usize = OUTPUT_BYTES_HIGH;
 
-/// The rest of a reply: keys as sent, and their entries. Values are shared, so it takes little
-/// however large they are.
+/// The rest of a reply: keys as sent, and their entries. A value is shared with the store for as
+/// long as it is there; one that was replaced since is held by this alone, and no figure counts it.
 #[derive(Debug)]
 pub(super) struct Found {
     hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
