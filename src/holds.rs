@@ -13,7 +13,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// A hold begins now, or waiting for it; it ends when the answer is dropped.
+    /// A hold begins now, of the first of several locks; it ends when the answer is dropped.
     pub fn begin(&self) -> Hold<'_> {
         Hold {
             holds: self,

@@ -240,6 +240,11 @@ impl Journal {
         &self.shared.places.files
     }
 
+    /// True if values wait to be put away, synced or not.
+    pub fn has_leaving(&self) -> bool {
+        !self.shared.places.written.lock().values.is_empty()
+    }
+
     /// Calls `leave` with each value that does not have to stay in memory and that lasts, also
     /// where the journal promises less: after a failure memory is the truth. Call it without any
     /// lock.

@@ -178,6 +178,7 @@ fn start(
         options,
         log_id: header.log_id,
         sync: Mutex::new(()),
+        is_syncing: AtomicBool::new(false),
         room: AtomicI64::new(active.capacity()),
         active: Mutex::new(active),
         buffer: Mutex::new(Buffer::new(header.base_seq)),

@@ -274,8 +274,8 @@ impl Shared {
             (active.last_number + 1, outstanding(&active, room))
         };
         let blank = Blank::create(disk, number, promised, ahead)?.sync(disk)?;
-        let held = self.holds.begin();
         let mut active = self.active.lock();
+        let held = self.holds.begin();
         if let Err(error) = self.sync_rest(&mut active) {
             discard(disk, &blank.name);
             return Err(error);

@@ -343,9 +343,7 @@ impl SnapshotWriter {
         if !self.heals {
             // A restart expects all records before the cut to be there. Should the storage fail
             // after this, the snapshot is none the worse for it.
-            let synced = shared
-                .flush()
-                .and_then(|()| shared.sync_locked(&shared.sync.lock()));
+            let synced = shared.write_and_sync();
             synced.map_err(|_| shared.not_well(&shared.active.lock()))?;
         }
         if moved.is_some() {

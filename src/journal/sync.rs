@@ -71,6 +71,12 @@ impl Shared {
         }
     }
 
+    /// Has the sync thread write and sync what there is.
+    pub(super) fn signal_work(&self) {
+        self.signal.lock().work = true;
+        self.wake.notify_one();
+    }
+
     pub(super) fn signal_failure(&self) {
         self.signal.lock().failed = true;
         self.wake.notify_one();
@@ -91,7 +97,9 @@ impl Shared {
             active.unsynced_ms = 0;
             (Arc::clone(&active.file), upto)
         };
+        self.is_syncing.store(true, Release);
         let result = file.sync_data();
+        self.is_syncing.store(false, Release);
         if result.is_err() {
             // Known at once: a writer may hold the lock that the rest of the news waits for.
             let _ = self.health.compare_exchange(WELL, FAILED, AcqRel, Relaxed);
@@ -114,10 +122,15 @@ impl Shared {
     }
 
     /// Writes and syncs everything.
+    pub(super) fn write_and_sync(&self) -> Result<(), Failed> {
+        // Under the lock there is no sync that could put the writing off.
+        let sync = self.sync.lock();
+        self.flush().and_then(|()| self.sync_locked(&sync))
+    }
+
+    /// The same, and wakes those who wait for it.
     pub(super) fn sync_now(&self) -> Result<(), Failed> {
-        let result = self
-            .flush()
-            .and_then(|()| self.sync_locked(&self.sync.lock()));
+        let result = self.write_and_sync();
         self.call_wakers();
         result
     }
@@ -193,8 +206,13 @@ impl Shared {
     /// tried again at once: the old segment does for a while.
     fn work_once(&self) {
         let sync = self.sync.lock();
+        let synced = match self.options.fsync {
+            Fsync::Always => self.flush().and_then(|()| self.sync_locked(&sync)),
+            Fsync::EverySec => self.sync_locked(&sync),
+            Fsync::Never => Ok(()),
+        };
         // A failure is kept in the state; here it only means that there is nothing to do.
-        if self.options.fsync != Fsync::Never && self.sync_locked(&sync).is_err() {
+        if synced.is_err() {
             return;
         }
         let full = self.active.lock().offset >= self.options.segment_bytes;

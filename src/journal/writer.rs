@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) log_id: LogId,
     /// The sync lock: one sync at a time, so that no other one hides its failure.
     pub(super) sync: Mutex<()>,
+    /// A sync is under way.
+    pub(super) is_syncing: AtomicBool,
     /// The file lock.
     pub(super) active: Mutex<Active>,
     pub(super) buffer: Mutex<Buffer>,
@@ -184,6 +186,11 @@ impl Shared {
             return Err(Failed);
         }
         if self.is_written() {
+            return Ok(());
+        }
+        if self.options.fsync == Fsync::Always && self.is_syncing.load(Acquire) {
+            // Every reply waits for the next sync, and who begins that writes for all.
+            self.signal_work();
             return Ok(());
         }
         let target = self.appended.load(Acquire);
@@ -349,7 +356,8 @@ impl Journal {
     }
 
     /// Writes everything that is in the buffer. After `Ok` all that had been appended when this
-    /// was called is in the file. While the storage has failed this fails, also for turns that
+    /// was called is in the file, or (only with [`Fsync::Always`], where no reply leaves before its
+    /// sync) will be written before the next sync. While the storage has failed this fails, also for turns that
     /// only read: reads are answered all the same.
     pub fn flush(&self) -> Result<(), Failed> {
         self.shared.flush()

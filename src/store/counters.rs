@@ -2,22 +2,22 @@
 //! flags or an expiry were given.
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
+use hashbrown::hash_table::Entry;
 
 use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
 use super::pre_images::PreImages;
+use super::slots::{Slot, Slots};
 use super::step::Step;
 use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::{View, ViewValue};
-use crate::prefetch::prefetch;
 use crate::value::counter;
 
 /// A number as a table keeps it.
-pub(super) trait Number: Copy {
+pub(super) trait Number: Copy + Default {
     fn pack(number: u64) -> Self;
     fn unpack(self) -> u64;
 }
@@ -46,12 +46,6 @@ impl Number for [u32; 2] {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Counter<N> {
-    id: u32,
-    number: N,
-}
-
 /// What only some counters have.
 struct Extra {
     id: u32,
@@ -61,7 +55,7 @@ struct Extra {
 
 /// The counters of one type in one shard.
 pub(super) struct Counters<N> {
-    numbers: HashTable<Counter<N>>,
+    numbers: Slots<N>,
     extras: HashTable<Extra>,
     /// The bucket of `extras` that a sweep is at.
     swept: usize,
@@ -73,7 +67,7 @@ pub(super) struct Counters<N> {
 
 /// A counter with all that it may have, as it was at the cut of a snapshot.
 struct Whole<N> {
-    counter: Counter<N>,
+    counter: Slot<N>,
     flags: u32,
     expires: Expiry,
 }
@@ -81,7 +75,7 @@ struct Whole<N> {
 impl<N: Number> Counters<N> {
     pub(super) fn new() -> Self {
         Self {
-            numbers: HashTable::new(),
+            numbers: Slots::new(),
             extras: HashTable::new(),
             swept: 0,
             moves: 0,
@@ -90,20 +84,12 @@ impl<N: Number> Counters<N> {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let own = self.numbers.allocation_size() + self.extras.allocation_size();
+        let own = self.numbers.bytes() + self.extras.allocation_size();
         own + self.cut.as_ref().map_or(0, |cut| cut.bytes())
     }
 
     pub(super) fn len(&self) -> usize {
         self.numbers.len()
-    }
-
-    fn has(&self, hash: u64, id: u32) -> bool {
-        !self.numbers.is_empty()
-            && self
-                .numbers
-                .find(hash, |counter| counter.id == id)
-                .is_some()
     }
 
     fn extra(&self, hash: u64, id: u32) -> Option<&Extra> {
@@ -114,7 +100,7 @@ impl<N: Number> Counters<N> {
     }
 
     pub(super) fn view(&self, hash: u64, id: u32, now: Time) -> Option<View<'_>> {
-        let counter = self.numbers.find(hash, |counter| counter.id == id)?;
+        let counter = self.numbers.at(self.numbers.find(hash, id)?)?;
         Whole::new(*counter, self.extra(hash, id)).view(now)
     }
 
@@ -134,27 +120,17 @@ impl<N: Number> Counters<N> {
 
     fn set_number(&mut self, hashing: &Hashing, hash: u64, id: u32, number: u64) {
         let number = N::pack(number);
-        match self.number_mut(hash, id) {
+        match self.numbers.value_mut(hash, id) {
             Some(old) => *old = number,
-            None => self.insert(hashing, hash, Counter { id, number }),
+            None => self.insert(hashing, hash, id, number),
         }
     }
 
-    fn number_mut(&mut self, hash: u64, id: u32) -> Option<&mut N> {
-        let found = self.numbers.find_mut(hash, |counter| counter.id == id);
-        found.map(|counter| &mut counter.number)
-    }
-
-    /// Adds a counter that is not there. Only this makes the table grow: its `entry` would also
-    /// for one that is there.
-    fn insert(&mut self, hashing: &Hashing, hash: u64, counter: Counter<N>) {
-        self.keep_if_full(hashing);
-        let rehash = |counter: &Counter<N>| hashing.id(counter.id);
-        let bucket = self
-            .numbers
-            .insert_unique(hash, counter, rehash)
-            .bucket_index();
-        if let Some(cut) = &mut self.cut {
+    /// Adds a counter that is not there.
+    fn insert(&mut self, hashing: &Hashing, hash: u64, id: u32, number: N) {
+        self.keep_if_full(hashing, id);
+        let bucket = self.numbers.insert(hashing, hash, id, number);
+        if let (Some(cut), Some(bucket)) = (&mut self.cut, bucket) {
             cut.settle(bucket);
         }
     }
@@ -172,8 +148,8 @@ impl<N: Number> Counters<N> {
             .extras
             .entry(hash, |extra| extra.id == id, |extra| hashing.id(extra.id))
         {
-            Slot::Occupied(mut slot) => *slot.get_mut() = extra,
-            Slot::Vacant(slot) => {
+            Entry::Occupied(mut slot) => *slot.get_mut() = extra,
+            Entry::Vacant(slot) => {
                 slot.insert(extra);
             }
         }
@@ -193,11 +169,9 @@ impl<N: Number> Counters<N> {
     }
 
     /// Has the processor fetch the counter with this hash, if there is one.
+    #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        self.numbers.find(hash, |counter| {
-            prefetch(counter, size_of_val(counter));
-            false
-        });
+        self.numbers.prefetch(hash);
     }
 
     /// One step of a fan-out; a missing counter is created. `None` if the step is refused.
@@ -210,11 +184,11 @@ impl<N: Number> Counters<N> {
     ) -> Option<()> {
         self.keep(hashing, hash, id);
         self.end_if_expired(hash, id, now);
-        if let Some(number) = self.number_mut(hash, id) {
+        if let Some(number) = self.numbers.value_mut(hash, id) {
             *number = N::pack(step.after(number.unpack())?);
         } else {
             let number = N::pack(step.after(step.initial())?);
-            self.insert(hashing, hash, Counter { id, number });
+            self.insert(hashing, hash, id, number);
             let ends = step.ends(now);
             if ends != Expiry::NEVER {
                 self.set_extra(hashing, hash, id, 0, ends);
@@ -240,7 +214,7 @@ impl<N: Number> Counters<N> {
         id: u32,
         expires: Expiry,
     ) -> bool {
-        if !self.has(hash, id) {
+        if self.numbers.find(hash, id).is_none() {
             return false;
         }
         self.keep(hashing, hash, id);
@@ -258,18 +232,13 @@ impl<N: Number> Counters<N> {
 
     fn take_out(&mut self, hash: u64, id: u32) -> bool {
         self.remove_extra(hash, id);
-        self.numbers
-            .find_entry(hash, |counter| counter.id == id)
-            .map(hashbrown::hash_table::OccupiedEntry::remove)
-            .is_ok()
+        self.numbers.remove(hash, id)
     }
 
     /// Gives memory back once most buckets are empty and no snapshot counts on them.
     fn give_back(&mut self, hashing: &Hashing) {
         if self.cut.is_none() && is_sparse(self.numbers.len(), self.numbers.capacity()) {
-            let room = self.numbers.len() * 2;
-            self.numbers
-                .shrink_to(room, |counter| hashing.id(counter.id));
+            self.numbers.rebuild(hashing);
         }
         if is_sparse(self.extras.len(), self.extras.capacity()) {
             let room = self.extras.len() * 2;
@@ -322,12 +291,12 @@ impl<N: Number> Counters<N> {
     ) -> bool {
         let layout = Layout {
             moves: self.moves,
-            buckets: self.numbers.num_buckets(),
+            buckets: self.numbers.buckets(),
         };
         let Some(buckets) = spot.next(layout) else {
             return false;
         };
-        for counter in buckets.filter_map(|bucket| self.numbers.get_bucket(bucket)) {
+        for counter in buckets.filter_map(|bucket| self.numbers.at(bucket)) {
             if let Some(view) = self.view(hashing.id(counter.id), counter.id, now) {
                 visit(counter.id, view);
             }
@@ -337,14 +306,10 @@ impl<N: Number> Counters<N> {
 
     /// The same counters at another width.
     pub(super) fn converted<M: Number>(&self, hashing: &Hashing) -> Counters<M> {
-        let mut numbers = HashTable::with_capacity(self.numbers.len());
-        for counter in &self.numbers {
-            let number = M::pack(counter.number.unpack());
-            let slot = Counter {
-                id: counter.id,
-                number,
-            };
-            numbers.insert_unique(hashing.id(counter.id), slot, |slot| hashing.id(slot.id));
+        let mut numbers = Slots::with_room(self.numbers.len());
+        for counter in self.numbers.iter() {
+            let number = M::pack(counter.value.unpack());
+            numbers.insert(hashing, hashing.id(counter.id), counter.id, number);
         }
         let mut extras = HashTable::with_capacity(self.extras.len());
         for &Extra { id, flags, expires } in &self.extras {
@@ -365,7 +330,7 @@ impl<N: Number> Counters<N> {
 impl<N: Number> Counters<N> {
     /// From now on the table knows what it held at this moment.
     pub(super) fn begin_cut(&mut self) {
-        self.cut = Some(Box::new(PreImages::new(self.numbers.num_buckets())));
+        self.cut = Some(Box::new(PreImages::new(self.numbers.buckets())));
     }
 
     pub(super) fn drop_cut(&mut self) {
@@ -376,8 +341,7 @@ impl<N: Number> Counters<N> {
     #[inline]
     fn keep(&mut self, hashing: &Hashing, hash: u64, id: u32) {
         if let Some(mut cut) = self.cut.take() {
-            let is_it = |counter: &Counter<N>| counter.id == id;
-            if let Some(bucket) = self.numbers.find_bucket_index(hash, is_it)
+            if let Some(bucket) = self.numbers.find(hash, id)
                 && cut.settle(bucket)
             {
                 cut.keep(self.whole(hashing, bucket));
@@ -387,8 +351,8 @@ impl<N: Number> Counters<N> {
     }
 
     /// Called before an insertion, which may move every counter to another bucket.
-    fn keep_if_full(&mut self, hashing: &Hashing) {
-        if self.numbers.len() < self.numbers.capacity() {
+    fn keep_if_full(&mut self, hashing: &Hashing, id: u32) {
+        if !self.numbers.is_full_for(id) {
             return;
         }
         self.moves = self.moves.wrapping_add(1);
@@ -402,7 +366,7 @@ impl<N: Number> Counters<N> {
     }
 
     fn whole(&self, hashing: &Hashing, bucket: usize) -> Option<Whole<N>> {
-        let counter = *self.numbers.get_bucket(bucket)?;
+        let counter = *self.numbers.at(bucket)?;
         let extra = self.extra(hashing.id(counter.id), counter.id);
         Some(Whole::new(counter, extra))
     }
@@ -437,7 +401,7 @@ impl<N: Number> Counters<N> {
 }
 
 impl<N: Number> Whole<N> {
-    fn new(counter: Counter<N>, extra: Option<&Extra>) -> Self {
+    fn new(counter: Slot<N>, extra: Option<&Extra>) -> Self {
         let (flags, expires) =
             extra.map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
         Self {
@@ -448,7 +412,7 @@ impl<N: Number> Whole<N> {
     }
 
     fn view(&self, now: Time) -> Option<View<'static>> {
-        let (number, flags, expires) = (self.counter.number.unpack(), self.flags, self.expires);
+        let (number, flags, expires) = (self.counter.value.unpack(), self.flags, self.expires);
         (!expires.is_past(now)).then(|| View {
             value: ViewValue::Number(number),
             flags,

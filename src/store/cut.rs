@@ -111,8 +111,9 @@ impl Store {
             let took = if let Some(shard) = &mut flushed {
                 shard.take_piece(&mut piece)
             } else {
+                let mut shard = self.write_nth(at);
                 let _held = self.holds().begin();
-                self.write_nth(at).take_piece(&mut piece)
+                shard.take_piece(&mut piece)
             };
             piece.visit(&mut visit)?;
             match took {

@@ -4,26 +4,20 @@
 use std::sync::Arc;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-use smallvec::SmallVec;
 
 use super::Store;
 use super::hashing::shard_of;
 use super::shard::{Misfit, Shard, Stamp};
-use super::step::{Plain, Ruled, Step};
-use super::table::{Table, Unfit};
 use crate::clock::Time;
 use crate::command::change::Change;
 use crate::command::{View, ViewValue};
 use crate::holds::Hold;
 use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
-use crate::types::{Counting, Kind, Overflow, TypeTable};
-use crate::value::{Blob, Delta, Entry, Index, Member};
+use crate::types::TypeTable;
+use crate::value::{Blob, Entry, Index};
 
 const WORDS: usize = SHARDS / 64;
-
-/// How many counters of a fan-out are fetched from memory together.
-const AT_ONCE: usize = 1024;
 
 /// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +35,7 @@ impl ShardSet {
         }
     }
 
-    fn iter(self) -> impl Iterator<Item = usize> {
+    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
         (0..SHARDS).filter(move |shard| {
             self.0
                 .get(shard / 64)
@@ -71,10 +65,13 @@ pub struct ReadSet<'s> {
 
 impl<'s> ReadSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
+        let mut shards = set.iter().map(|at| store.read_nth(at));
+        let first = shards.next();
+        let held = store.holds().begin();
         Self {
-            _held: store.holds().begin(),
-            guards: set.iter().map(|at| store.read_nth(at)).collect(),
+            guards: first.into_iter().chain(shards).collect(),
             set,
+            _held: held,
         }
     }
 
@@ -91,31 +88,25 @@ impl<'s> ReadSet<'s> {
     }
 }
 
-/// What a fan-out is about.
-struct FanOut {
-    members: Arc<Index>,
-    /// A counter is stepped as many times as its member's attribute says.
-    weighted: bool,
-    kind: Kind,
-    counting: Counting,
-}
-
 /// Shards locked for writing.
 pub struct WriteSet<'s> {
-    store: &'s Store,
-    set: ShardSet,
-    guards: Vec<RwLockWriteGuard<'s, Shard>>,
+    pub(super) store: &'s Store,
+    pub(super) set: ShardSet,
+    pub(super) guards: Vec<RwLockWriteGuard<'s, Shard>>,
     // The last field, so that it is dropped after the guards.
     _held: Hold<'s>,
 }
 
 impl<'s> WriteSet<'s> {
     pub(super) fn lock(store: &'s Store, set: ShardSet) -> Self {
+        let mut shards = set.iter().map(|at| store.write_nth(at));
+        let first = shards.next();
+        let held = store.holds().begin();
         Self {
-            _held: store.holds().begin(),
-            guards: set.iter().map(|at| store.write_nth(at)).collect(),
+            guards: first.into_iter().chain(shards).collect(),
             store,
             set,
+            _held: held,
         }
     }
 
@@ -229,143 +220,6 @@ impl<'s> WriteSet<'s> {
         let hash = self.store.hashing().key(key);
         self.shard_mut(hash, stamp)?
             .restore(hash, key, entry, stamp)
-    }
-
-    /// The first counter of a fan-out that refuses its step, if one does.
-    pub fn refusing(
-        &self,
-        index: &Index,
-        (target, delta, weighted): (u16, Delta, bool),
-        counting: &Counting,
-        now: Time,
-    ) -> Option<TypedKey> {
-        if counting.overflow != Overflow::Error {
-            return None;
-        }
-        let keyed = |member: Member| {
-            (
-                TypedKey {
-                    prefix: target,
-                    id: member.id,
-                },
-                member.attribute,
-            )
-        };
-        let refuses = |(key, attribute): &(TypedKey, u32)| {
-            let from = match self.view(Key::Typed(*key), now).map(|view| view.value) {
-                Some(ViewValue::Number(number)) => number,
-                Some(_) | None => counting.initial,
-            };
-            let times = if weighted { *attribute } else { 1 };
-            delta.apply_within(from, times, counting).is_none()
-        };
-        index.iter().map(keyed).find(refuses).map(|(key, _)| key)
-    }
-
-    /// Finds out whether a fan-out fits as a whole; if it does not, [`WriteSet::apply`] may leave
-    /// it half done.
-    pub fn check_fan_out(
-        &self,
-        (index, target): (TypedKey, u16),
-        delta: Delta,
-        stamp: Stamp,
-    ) -> Result<(), Misfit> {
-        let FanOut {
-            members,
-            weighted,
-            counting,
-            ..
-        } = self.fan_out_of(index, target, stamp)?;
-        match self.refusing(&members, (target, delta, weighted), &counting, stamp.time) {
-            Some(key) => Err(stamp.misfit(&format_args!("{key} {}", Unfit::OutOfBounds))),
-            None => Ok(()),
-        }
-    }
-
-    fn fan_out_of(&self, index: TypedKey, target: u16, stamp: Stamp) -> Result<FanOut, Misfit> {
-        let members = self.index(index, stamp.time).cloned();
-        let members = members.ok_or_else(|| stamp.misfit(&format_args!("{index} is not there")))?;
-        let types = self.types().map(Arc::clone).unwrap_or_default();
-        let counters = types
-            .get(target)
-            .ok_or_else(|| stamp.misfit(&format_args!("there is no type {target}")))?;
-        Ok(FanOut {
-            members,
-            weighted: types.get(index.prefix).is_some_and(|row| row.weighted),
-            kind: counters.kind,
-            counting: counters.counting(),
-        })
-    }
-
-    fn fan_out(
-        &mut self,
-        index: TypedKey,
-        target: u16,
-        delta: Delta,
-        stamp: Stamp,
-    ) -> Result<(), Misfit> {
-        let FanOut {
-            members,
-            weighted,
-            kind,
-            counting,
-        } = self.fan_out_of(index, target, stamp)?;
-        let ruled = |times| Ruled {
-            delta,
-            times,
-            counting,
-        };
-        if weighted {
-            let steps = members.iter();
-            self.step_all(target, steps.map(|it| (it.id, ruled(it.attribute))), stamp)?;
-        } else if counting == Counting::plain(kind) {
-            let step = Plain { delta, kind };
-            self.step_all(target, members.ids().map(|id| (id, step)), stamp)?;
-        } else {
-            self.step_all(target, members.ids().map(|id| (id, ruled(1))), stamp)?;
-        }
-        for shard in &mut self.guards {
-            shard.expect(counting.ends(stamp.time));
-            shard.settle(Some(target));
-        }
-        Ok(())
-    }
-
-    /// Steps counters, some of them together: while one is fetched from memory so are the others.
-    fn step_all<S: Step>(
-        &mut self,
-        prefix: u16,
-        mut steps: impl Iterator<Item = (u32, S)>,
-        stamp: Stamp,
-    ) -> Result<(), Misfit> {
-        let mut next: Vec<(u64, u32, S)> = Vec::new();
-        loop {
-            let some = steps.by_ref().take(AT_ONCE);
-            next.extend(some.map(|(id, step)| (self.store.hashing().id(id), id, step)));
-            if next.is_empty() {
-                return Ok(());
-            }
-            self.prefetch(prefix, next.iter().map(|(hash, ..)| *hash));
-            for (hash, id, step) in next.drain(..) {
-                let key = TypedKey { prefix, id };
-                self.shard_mut(hash, stamp)?.step(hash, key, step, stamp)?;
-            }
-        }
-    }
-
-    /// Has the processor fetch entries of a type. The tables are looked up once for all, so that
-    /// as little as possible is between one entry and the next: the processor does not see far.
-    fn prefetch(&self, prefix: u16, hashes: impl Iterator<Item = u64>) {
-        let tables: SmallVec<[Option<&Table>; SHARDS]> = self
-            .guards
-            .iter()
-            .map(|guard| guard.table(prefix))
-            .collect();
-        for hash in hashes {
-            if let Some(Some(table)) = tables.get(self.set.rank(shard_of(hash))) {
-                table.prefetch(hash);
-            }
-        }
     }
 
     fn flush(&mut self, at: Option<Time>, stamp: Stamp) {

@@ -8,7 +8,6 @@ use super::books::Books;
 use super::cut::ShardCut;
 use super::hashing::Hashing;
 use super::items::Items;
-use super::step::Step;
 use super::table::{Table, Unfit, extend, found};
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};
@@ -27,7 +26,7 @@ pub struct Shard {
     pub(super) hashing: Hashing,
     /// The sequence number of the last change here, so that a reply can wait until what it
     /// shows is durable.
-    last_seq: u64,
+    pub(super) last_seq: u64,
     /// What a snapshot in the making still needs of this shard.
     pub(super) cut: Option<ShardCut>,
     pub(super) books: Books,
@@ -364,21 +363,6 @@ impl Shard {
                 table.extend((hash, typed), addition, stamp)
             }
         }
-    }
-
-    /// One step of a fan-out: the counter `target.id`. [`Shard::settle`] comes after the last.
-    pub(super) fn step(
-        &mut self,
-        hash: u64,
-        counter: TypedKey,
-        step: impl Step,
-        stamp: Stamp,
-    ) -> Result<(), Misfit> {
-        self.note(stamp);
-        let fits = self
-            .table_mut(counter.prefix)
-            .and_then(|(table, hashing)| table.step(hashing, (hash, counter.id), step, stamp.time));
-        fits.map_err(|unfit| stamp.misfit(&format_args!("{counter} {unfit}")))
     }
 
     /// Drops every entry. What a snapshot in the making still needs stays aside, as it is: what is

@@ -74,8 +74,9 @@ impl Store {
         }
         while pass.next < SHARDS {
             let more = {
+                let mut shard = self.write_nth(pass.next);
                 let _held = self.holds.begin();
-                self.write_nth(pass.next).sweep(now)
+                shard.sweep(now)
             };
             pass.next += usize::from(!more);
             if !go_on() {
