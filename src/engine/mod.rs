@@ -239,6 +239,11 @@ impl Engine {
         self.journal.flush()
     }
 
+    /// As [`Engine::flush`], but for waiting: false if another worker is writing just now.
+    pub fn try_flush(&self) -> Result<bool, journal::Failed> {
+        self.journal.try_flush()
+    }
+
     /// What the rules may know, under the locks of what they decide about.
     fn context<'t>(&self, turn: &'t Turn) -> Context<'t> {
         Context {

@@ -33,7 +33,7 @@ pub(super) struct Pace {
 
 /// What a slow stretch leaves unspent is made up for later, but no more than this time's worth: a
 /// burst is what the rate is to prevent.
-const CREDIT_MAX: Duration = Duration::from_secs(1);
+const CREDIT_MAX: Duration = Duration::from_millis(100);
 
 /// How long a wait goes on before it is looked whether it is still worth it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -153,23 +153,23 @@ mod tests {
     const RATE: u64 = 1000;
 
     #[test]
-    fn a_slow_stretch_is_made_up_for_by_a_second_at_most() {
+    fn a_slow_stretch_is_made_up_for_by_a_moment_at_most() {
         let mut pace = Pace::new(RATE, 0, Arc::default());
         let begun = pace.begun;
-        let at = |s| begun.plus(Duration::from_secs(s));
+        let at = |ms| begun.plus(Duration::from_millis(ms));
         pace.spent += 2 * RATE;
         assert_eq!(pace.wait(at(0)), Duration::from_secs(2));
-        assert_eq!(pace.wait(at(2)), Duration::ZERO);
-        // Half a second behind is made up for; of 98 seconds one is.
-        pace.spent += RATE / 2;
-        assert_eq!(pace.wait(at(3)), Duration::ZERO);
+        assert_eq!(pace.wait(at(2000)), Duration::ZERO);
+        // A twentieth of a second behind is made up for; of 98 seconds a tenth of one is.
+        pace.spent += RATE / 20;
+        assert_eq!(pace.wait(at(2100)), Duration::ZERO);
         pace.spent += RATE;
-        assert_eq!(pace.wait(at(3)), Duration::from_millis(500));
-        assert_eq!(pace.wait(at(100)), Duration::ZERO);
+        assert_eq!(pace.wait(at(2100)), Duration::from_millis(950));
+        assert_eq!(pace.wait(at(100_000)), Duration::ZERO);
+        pace.spent += RATE / 10;
+        assert_eq!(pace.wait(at(100_000)), Duration::ZERO);
         pace.spent += RATE;
-        assert_eq!(pace.wait(at(100)), Duration::ZERO);
-        pace.spent += RATE;
-        assert_eq!(pace.wait(at(100)), Duration::from_secs(1));
+        assert_eq!(pace.wait(at(100_000)), Duration::from_secs(1));
     }
 
     #[test]

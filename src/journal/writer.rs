@@ -182,23 +182,35 @@ impl Shared {
     }
 
     pub(super) fn flush(&self) -> Result<(), Failed> {
+        self.flush_by(|| Some(self.waits.lock(&self.active)))
+            .map(|_| ())
+    }
+
+    /// True once everything that had been appended is written, or waits for a sync; false if the
+    /// file lock, which `lock` takes, cannot be had.
+    fn flush_by<'s>(
+        &'s self,
+        lock: impl FnOnce() -> Option<MutexGuard<'s, Active>>,
+    ) -> Result<bool, Failed> {
         if self.health.load(Acquire) == FAILED {
             return Err(Failed);
         }
         if self.is_written() {
-            return Ok(());
+            return Ok(true);
         }
         if self.options.fsync == Fsync::Always && self.is_syncing.load(Acquire) {
             // Every reply waits for the next sync, and who begins that writes for all.
             self.signal_work();
-            return Ok(());
+            return Ok(true);
         }
         let target = self.appended.load(Acquire);
-        let mut active = self.waits.lock(&self.active);
-        if self.written.load(Acquire) >= target {
-            return Ok(());
+        let Some(mut active) = lock() else {
+            return Ok(false);
+        };
+        if self.written.load(Acquire) < target {
+            self.write_out(&mut active)?;
         }
-        self.write_out(&mut active)
+        Ok(true)
     }
 
     /// Writes what is in the buffer.
@@ -361,6 +373,12 @@ impl Journal {
     /// only read: reads are answered all the same.
     pub fn flush(&self) -> Result<(), Failed> {
         self.shared.flush()
+    }
+
+    /// As [`Journal::flush`], but for waiting: false if somebody else is writing just now.
+    pub fn try_flush(&self) -> Result<bool, Failed> {
+        let shared = &*self.shared;
+        shared.flush_by(|| shared.active.try_lock())
     }
 
     /// Replay work of a change beyond its bytes: the members that it touched.

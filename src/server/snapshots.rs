@@ -19,6 +19,16 @@ const RETRY_MAX: Duration = Duration::from_mins(5);
 /// or up to this while writes are refused until there is one.
 const HEAL_RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// How much less of a busy processor a snapshot's thread gets than those that serve.
+const NICENESS: i32 = 10;
+
+/// Has the system run this thread when no other one wants to. What it cannot change stays.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the snapshot takes as much of the processor as others");
+    }
+}
+
 /// Hears whether the snapshot is complete.
 pub type Asker = Box<dyn FnOnce(Result<(), Incomplete>) + Send>;
 
@@ -88,6 +98,7 @@ impl Snapshots {
     fn begin(&mut self) {
         let (shared, new_generation) = (Arc::clone(&self.shared), self.moved);
         let write = move || {
+            give_way();
             let result = shared.engine().snapshot(new_generation);
             // Should the upkeep have ended, nobody wants to know.
             shared.order(Order::SnapshotEnded(result));

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::LocalSet;
 
 use super::connection::Connection;
 use super::output::Output;
@@ -21,6 +21,7 @@ use super::shared::{Client, Shared};
 use super::socket::{Accepted, Reader};
 use super::task::Task;
 use crate::engine::Turn;
+use crate::journal::Failed;
 use crate::limits::{BUFFER_BYTES_FREE, READ_BYTES};
 use crate::stats::{Metric, Tally};
 
@@ -29,6 +30,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// How many connections' buffers for replies are kept for others.
 const SPARE_OUTPUTS: usize = 64;
+
+/// How often a turn's end is put off while another worker writes the journal.
+const FLUSH_TRIES: usize = 4;
 
 /// How many threads read values from files for one worker.
 const READERS: usize = 8;
@@ -103,10 +107,6 @@ pub fn start(
     shared: &Arc<Shared>,
     number: usize,
 ) -> std::io::Result<(Handle, std::thread::JoinHandle<()>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(READERS)
-        .build()?;
     let (messages, inbox) = tokio::sync::mpsc::unbounded_channel();
     let load = Arc::new(AtomicUsize::new(0));
     let handle = Handle {
@@ -114,19 +114,34 @@ pub fn start(
         load: Arc::clone(&load),
     };
     let shared = Arc::clone(shared);
+    let (tell, started) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
+            // It stays on the thread that makes it.
+            let runtime = match runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            drop(tell.send(Ok(())));
             let tally = shared.tallies().get(number).cloned().unwrap_or_default();
             run_to_end(runtime, Worker::run(shared, tally, load, inbox));
         })?;
+    started.recv().map_err(std::io::Error::other)??;
     Ok((handle, thread))
+}
+
+fn runtime() -> std::io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(READERS)
+        .build_local(LocalOptions::default())
 }
 
 /// Runs `work`. A value that is still being read from a file then is not waited for: a disk that
 /// hangs must not keep the server from stopping.
-fn run_to_end(runtime: Runtime, work: impl Future<Output = ()>) {
-    LocalSet::new().block_on(&runtime, work);
+fn run_to_end(runtime: LocalRuntime, work: impl Future<Output = ()>) {
+    runtime.block_on(work);
     runtime.shutdown_background();
 }
 
@@ -300,12 +315,25 @@ impl Worker {
             self.turn_begun.notified().await;
             self.in_turn.set(false);
             std::mem::swap(&mut queued, &mut *self.queued.borrow_mut());
-            let failed = self.shared.engine().flush().is_err();
+            let failed = self.flush().await.is_err();
             for connection in queued.drain(..) {
                 self.settle(connection, failed);
             }
             self.count_service_time();
         }
+    }
+
+    /// Writes what the turn has put into the journal's buffer. While another worker is writing,
+    /// other connections are served.
+    async fn flush(&self) -> Result<(), Failed> {
+        let engine = self.shared.engine();
+        for _ in 0..FLUSH_TRIES {
+            if engine.try_flush()? {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+        engine.flush()
     }
 
     /// Sends a connection's replies, or has them wait for the sync that makes them true. If the
@@ -400,8 +428,6 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     #[test]
@@ -421,11 +447,10 @@ mod tests {
 
     #[test]
     fn a_read_that_hangs_does_not_hold_up_the_end() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
         // The read hangs until this end is over, and for a while if that waits for it.
         let (release, hung) = mpsc::channel::<()>();
         let (done, read) = mpsc::channel();
-        run_to_end(runtime.unwrap(), async {
+        run_to_end(runtime().unwrap(), async {
             tokio::task::spawn_blocking(move || {
                 let _ = hung.recv_timeout(Duration::from_secs(20));
                 done.send(())

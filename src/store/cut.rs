@@ -23,9 +23,10 @@ use crate::key::{Key, TypedKey};
 use crate::limits::SHARDS;
 use crate::value::{Entry, Value};
 
-/// How many buckets of a table are taken under one hold of the shard's lock: some tens of
-/// microseconds. Few in tests, so that much happens between two pieces.
-pub(super) const PIECE_BUCKETS: usize = if cfg!(test) { 8 } else { 4096 };
+/// How many buckets of a table are taken under one hold of the shard's lock: some ten microseconds,
+/// so that the snapshot's thread is seldom put aside with a lock held. Few in tests, so that much
+/// happens between two pieces.
+pub(super) const PIECE_BUCKETS: usize = if cfg!(test) { 8 } else { 1024 };
 
 /// What a shard still owes to a snapshot.
 pub(super) enum ShardCut {

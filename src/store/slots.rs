@@ -227,3 +227,99 @@ impl<V: Copy + Default> Slots<V> {
         self.removed = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Inserts, replaces or removes, and so does the model.
+    fn change(slots: &mut Slots<u32>, model: &mut BTreeMap<u32, u32>, hashing: &Hashing, id: u32) {
+        let hash = hashing.id(id);
+        let value = fastrand::u32(..);
+        if fastrand::u8(..) < 100 {
+            assert_eq!(slots.remove(hash, id), model.remove(&id).is_some());
+        } else if let Some(known) = slots.value_mut(hash, id) {
+            *known = value;
+            assert!(model.insert(id, value).is_some());
+        } else {
+            let bucket = slots.insert(hashing, hash, id, value).unwrap();
+            assert_eq!(slots.at(bucket).map(|slot| slot.id), Some(id));
+            assert_eq!(model.insert(id, value), None);
+        }
+    }
+
+    #[test]
+    fn a_table_holds_what_a_map_does() {
+        for ids in [3, 40, 1000, 30_000] {
+            let (hashing, mut slots) = (Hashing::default(), Slots::new());
+            let mut model = BTreeMap::new();
+            for _ in 0..ids * 10 {
+                let id = fastrand::u32(..ids);
+                change(&mut slots, &mut model, &hashing, id);
+                assert_eq!(slots.len(), model.len());
+            }
+            let found: BTreeMap<_, _> = slots.iter().map(|slot| (slot.id, slot.value)).collect();
+            assert_eq!(found, model);
+            for id in 0..ids {
+                let value = slots.value_mut(hashing.id(id), id).copied();
+                assert_eq!(value, model.get(&id).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn the_ids_that_stand_for_none_are_ids_like_any_other() {
+        let (hashing, mut slots) = (Hashing::default(), Slots::new());
+        let mut model = BTreeMap::new();
+        for id in 0..20 {
+            change(&mut slots, &mut model, &hashing, id);
+        }
+        for round in 0..50 {
+            let Empty { vacant, removed } = slots.empty;
+            let id = if round % 2 == 0 { vacant } else { removed };
+            let hash = hashing.id(id);
+            assert_eq!(slots.find(hash, id), None);
+            assert!(!slots.remove(hash, id) && slots.is_full_for(id));
+            slots.insert(&hashing, hash, id, 7);
+            model.insert(id, 7);
+            assert_eq!(slots.value_mut(hash, id), Some(&mut 7));
+        }
+        let found: BTreeMap<_, _> = slots.iter().map(|slot| (slot.id, slot.value)).collect();
+        assert_eq!(found, model);
+    }
+
+    #[test]
+    fn entries_keep_their_buckets_until_the_table_is_full() {
+        let (hashing, mut slots) = (Hashing::default(), Slots::new());
+        let buckets_of = |slots: &Slots<u32>, upto: u32| {
+            let find = |id| slots.find(hashing.id(id), id);
+            (0..upto).map(find).collect::<Vec<_>>()
+        };
+        for id in 0..5000 {
+            let (was_full, before) = (slots.is_full_for(id), buckets_of(&slots, id.min(50)));
+            slots.insert(&hashing, hashing.id(id), id, id);
+            if !was_full {
+                assert_eq!(buckets_of(&slots, id.min(50)), before);
+            }
+            // Three of four buckets at most are taken, and after a growth half of them.
+            assert!(slots.len() * 4 <= slots.buckets() * 3);
+            assert!(slots.len() < 8 || slots.buckets() <= slots.len() * 2 + 2);
+        }
+    }
+
+    #[test]
+    fn buckets_that_entries_left_are_used_again() {
+        let (hashing, mut slots) = (Hashing::default(), Slots::new());
+        for id in 0..100_000_u32 {
+            slots.insert(&hashing, hashing.id(id), id, id);
+            if let Some(old) = id.checked_sub(100) {
+                assert!(slots.remove(hashing.id(old), old));
+            }
+        }
+        assert_eq!(slots.len(), 100);
+        assert!(slots.buckets() < 500, "{}", slots.buckets());
+        assert_eq!(slots.bytes(), slots.buckets() * 8);
+    }
+}
