@@ -48,6 +48,7 @@ mod snapshot;
 mod space;
 mod sync;
 mod writer;
+mod zeros;
 
 use std::io;
 use std::sync::Arc;

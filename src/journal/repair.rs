@@ -134,6 +134,7 @@ pub(super) fn go_on(
         seed: 0,
         offset: 0,
         allocated: 0,
+        zeroed: 0,
         step_bytes: options.allocate_bytes,
         prev_crc: scanned.prev_crc,
         newest: recovered.newest_time,

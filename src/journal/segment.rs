@@ -246,6 +246,7 @@ impl Active {
         self.seed = batch_seed(&new.header.log_id, new.header.number);
         self.offset = FILE_HEADER_BYTES as u64;
         self.allocated = new.allocated;
+        self.zeroed = 0;
         self.prev_crc = new.header.crc();
         self.last_number = self.last_number.max(self.number);
         self.unsynced_ms = 0;

@@ -207,7 +207,10 @@ impl Shared {
     fn work_once(&self) {
         let sync = self.sync.lock();
         let synced = match self.options.fsync {
-            Fsync::Always => self.flush().and_then(|()| self.sync_locked(&sync)),
+            Fsync::Always => self
+                .zero_ahead()
+                .and_then(|()| self.flush())
+                .and_then(|()| self.sync_locked(&sync)),
             Fsync::EverySec => self.sync_locked(&sync),
             Fsync::Never => Ok(()),
         };

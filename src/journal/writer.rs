@@ -92,6 +92,8 @@ pub(super) struct Active {
     pub(super) seed: u32,
     pub(super) offset: u64,
     pub(super) allocated: u64,
+    /// Zeros have been written up to here, see `zeros`.
+    pub(super) zeroed: u64,
     pub(super) step_bytes: u64,
     pub(super) prev_crc: u32,
     pub(super) newest: Time,

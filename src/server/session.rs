@@ -148,6 +148,9 @@ impl Session {
                 continue;
             }
             if !batch.is_left() {
+                if at == input.len() {
+                    return (at, Flow::Read);
+                }
                 let rest = input.get(at..).unwrap_or_default();
                 batch.read(&mut self.parser, rest, turn.settings().value_bytes_max);
                 shared.engine().look_ahead(turn, batch.keys());
