@@ -169,7 +169,10 @@ pub const KEYS: &[KeyRow] = &[
             get: |config| config.idle_timeout.map_or(0, |timeout| timeout.as_secs()),
         },
         applies: Applies::OnHup,
-        doc: &["Close a connection that was silent for this many seconds; 0 is never."],
+        doc: &[
+            "Close a connection that was silent for this many seconds; 0 is never. A request of",
+            "which less than 16 KiB has come must be whole in this time, and in a minute at most.",
+        ],
     },
     KeyRow {
         key: "server.max_value",
@@ -211,8 +214,10 @@ pub const KEYS: &[KeyRow] = &[
         applies: Applies::AtRestart,
         doc: &[
             "The most memory for requests that are arriving and replies that are not read yet, of",
-            "all clients together, beside 16 KiB for each. Large requests wait for their share;",
-            "after a minute they are refused.",
+            "all clients together, beside 16 KiB for each. What a retrieval has found is a part of",
+            "its reply. Large requests and retrievals of many keys wait for their share; after a",
+            "minute they are refused. While replies take all of theirs, a client that reads less",
+            "than 8 KiB a second is closed.",
         ],
     },
     KeyRow {

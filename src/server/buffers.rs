@@ -4,7 +4,12 @@
 //! [`OUTPUT_BYTES_LOW`] of replies. What it holds beyond that comes out of `client_memory`: one
 //! half is for requests that are arriving - each gets room for all of itself or waits, so that
 //! what has begun can end - and one for replies that are not read yet, of which there are fewer
-//! at a time once it is used up.
+//! at a time once it is used up. What a retrieval has found and not written yet counts as its
+//! reply; one of many keys waits if there is no room for that.
+//!
+//! The values among it are the store's for as long as they are there, so they take nothing of
+//! `client_memory`. But whoever does not read keeps them from going when they are replaced: once
+//! those of all clients are as many bytes, clients must read as if the memory were used up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -24,6 +29,19 @@ pub struct Buffers {
     permits: usize,
     outputs: Arc<AtomicUsize>,
     outputs_max: usize,
+    /// Bytes of values that unwritten replies may keep alive.
+    pinned: Arc<AtomicUsize>,
+    /// Retrievals that wait for room.
+    waiting: AtomicUsize,
+}
+
+/// What a retrieval has found and not written yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// What it takes itself, in bytes.
+    pub own: usize,
+    /// Bytes of values that it may come to be the last to have.
+    pub pinned: usize,
 }
 
 impl Buffers {
@@ -36,6 +54,8 @@ impl Buffers {
             permits,
             outputs: Arc::default(),
             outputs_max: half,
+            pinned: Arc::default(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -63,7 +83,32 @@ impl Buffers {
         Share {
             outputs: Arc::clone(&self.outputs),
             bytes: 0,
+            pinned: Arc::clone(&self.pinned),
+            pinned_bytes: 0,
         }
+    }
+
+    /// True if a retrieval may find so much now. One that is very large needs half of the room:
+    /// it would wait for ever for all of it.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let needed = bytes.min(self.outputs_max / 2);
+        charged(bytes) == 0 || self.outputs.load(Relaxed).saturating_add(needed) <= self.outputs_max
+    }
+
+    /// A retrieval begins to wait for room, or ends.
+    pub fn set_waiting(&self, waits: bool) {
+        if waits {
+            self.waiting.fetch_add(1, Relaxed);
+        } else {
+            self.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// True if who does not read its replies is in the way of others.
+    pub fn must_be_read(&self) -> bool {
+        self.output_room() == OUTPUT_BYTES_LOW
+            || self.waiting.load(Relaxed) > 0
+            || self.pinned.load(Relaxed) > self.outputs_max
     }
 
     /// How much of requests a connection may hold now without asking for room.
@@ -108,24 +153,31 @@ pub struct Share {
     outputs: Arc<AtomicUsize>,
     /// What has been counted, whatever became of the buffer since.
     bytes: usize,
+    pinned: Arc<AtomicUsize>,
+    pinned_bytes: usize,
 }
 
 impl Share {
-    /// Takes note that the replies hold `capacity` bytes now.
-    pub fn set(&mut self, capacity: usize) {
-        let now = charged(capacity);
-        let before = std::mem::replace(&mut self.bytes, now);
-        if before < now {
-            self.outputs.fetch_add(now - before, Relaxed);
-        } else if now < before {
-            self.outputs.fetch_sub(before - now, Relaxed);
-        }
+    /// Takes note that the replies hold `capacity` bytes now, and what is still to be written.
+    pub fn set(&mut self, capacity: usize, rest: Rest) {
+        recount(&self.outputs, &mut self.bytes, charged(capacity + rest.own));
+        recount(&self.pinned, &mut self.pinned_bytes, rest.pinned);
+    }
+}
+
+/// Has a share of `all` become `now`.
+fn recount(all: &AtomicUsize, share: &mut usize, now: usize) {
+    let before = std::mem::replace(share, now);
+    if before < now {
+        all.fetch_add(now - before, Relaxed);
+    } else if now < before {
+        all.fetch_sub(before - now, Relaxed);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.set(0);
+        self.set(0, Rest::default());
     }
 }
 
@@ -144,16 +196,36 @@ mod tests {
         let mut shares = Vec::new();
         while buffers.output_room() == OUTPUT_BYTES_HIGH {
             let mut share = buffers.share();
-            share.set(OUTPUT_BYTES_HIGH);
+            share.set(OUTPUT_BYTES_HIGH, Rest::default());
             shares.push(share);
         }
         assert_eq!(shares.len(), (2 << 20) / OUTPUT_BYTES_HIGH);
         assert!(buffers.is_crowded());
-        shares[0].set(BUFFER_BYTES_FREE);
+        shares[0].set(BUFFER_BYTES_FREE, Rest::default());
         assert_eq!(buffers.output_room(), OUTPUT_BYTES_HIGH);
         assert!(!buffers.is_crowded());
         drop(shares);
         assert_eq!(buffers.output_bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_retrieval_has_found_counts_as_its_reply() {
+        let buffers = Buffers::new(4 << 20);
+        let mut share = buffers.share();
+        let rest = |own, pinned| Rest { own, pinned };
+        share.set(BUFFER_BYTES_FREE, rest(1 << 20, 1 << 20));
+        assert_eq!(buffers.output_bytes(), (1 << 20) + BUFFER_BYTES_FREE);
+        assert!(!buffers.has_room(10 << 20) && buffers.has_room(1 << 19));
+        assert!(!buffers.must_be_read());
+        buffers.set_waiting(true);
+        assert!(buffers.must_be_read());
+        buffers.set_waiting(false);
+        // However little it takes itself.
+        share.set(0, rest(0, (2 << 20) + 1));
+        assert!(buffers.must_be_read() && buffers.has_room(10 << 20));
+        assert!(!buffers.is_crowded());
+        drop(share);
+        assert!(!buffers.must_be_read());
     }
 
     #[test]

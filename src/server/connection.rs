@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::buffers::Share;
+use super::buffers::{Rest, Share};
 use super::output::Output;
+use super::pace::Pace;
 use super::shared::Client;
 use super::socket::Writer;
 use super::worker::Worker;
@@ -28,6 +29,9 @@ pub struct Connection {
     output: RefCell<Output>,
     /// What the replies take of all clients' memory.
     share: RefCell<Share>,
+    /// What a retrieval has found and not written yet.
+    rest: Cell<Rest>,
+    pace: Pace,
     state: Cell<State>,
     /// The task waits for the state to be idle.
     awaited: Cell<bool>,
@@ -43,6 +47,9 @@ pub struct Connection {
     login_due_s: Cell<Option<u64>>,
     /// The same for a request that holds memory which others wait for.
     request_due_s: Cell<Option<u64>>,
+    /// When a request that has begun to arrive began to, in seconds since the server's start;
+    /// `None` for one that was given memory of its own.
+    begun_s: Cell<Option<u64>>,
     /// Wakes the task while it waits for input.
     reading: RefCell<Option<Waker>>,
     /// The task waits for input, and for nothing else.
@@ -72,6 +79,8 @@ impl Connection {
             client,
             output: RefCell::default(),
             share: RefCell::new(share),
+            rest: Cell::default(),
+            pace: Pace::default(),
             state: Cell::new(State::Idle),
             awaited: Cell::new(false),
             idle: Notify::new(),
@@ -80,6 +89,7 @@ impl Connection {
             abandoned: Notify::new(),
             login_due_s: Cell::new(None),
             request_due_s: Cell::new(None),
+            begun_s: Cell::new(None),
             reading: RefCell::default(),
             awaits_input: Cell::new(false),
             busy_s: Cell::new(0),
@@ -98,7 +108,22 @@ impl Connection {
 
     /// Takes note of the memory that the replies hold now: due whenever it has changed.
     pub fn count(&self, output: &Output) {
-        self.share.borrow_mut().set(output.capacity());
+        let mut share = self.share.borrow_mut();
+        share.set(output.capacity(), self.rest.get());
+    }
+
+    /// The same, and of what is still to be written.
+    pub fn count_all(&self, output: &Output, rest: Rest) {
+        self.rest.set(rest);
+        self.count(output);
+    }
+
+    /// Once a second: true if the client reads its replies too slowly for times when others need
+    /// the memory.
+    pub fn reads_too_slowly(&self) -> bool {
+        let is_awaited = self.state.get() == State::Sending;
+        let owes = is_awaited || self.rest.get() != Rest::default();
+        self.pace.is_slow(owes, is_awaited)
     }
 
     /// Nothing more is read; what has been read is finished.
@@ -115,7 +140,25 @@ impl Connection {
         self.request_due_s.set(due_s);
     }
 
-    /// True if a request has been arriving for too long.
+    /// Takes note that a request began to arrive then, in seconds since the server's start; or
+    /// that there is none.
+    pub fn set_begun(&self, begun_s: Option<u64>) {
+        self.begun_s.set(begun_s);
+    }
+
+    /// True if a request has begun to arrive and is not all there.
+    pub fn has_begun(&self) -> bool {
+        self.begun_s.get().is_some()
+    }
+
+    /// For how many seconds a request has been arriving.
+    pub fn arriving_s(&self, now_s: u64) -> u64 {
+        self.begun_s
+            .get()
+            .map_or(0, |begun_s| now_s.saturating_sub(begun_s))
+    }
+
+    /// True if a large request has been arriving for too long.
     pub fn is_request_overdue(&self, now_s: u64) -> bool {
         self.request_due_s.get().is_some_and(|due_s| now_s > due_s)
     }
@@ -245,6 +288,7 @@ impl Connection {
                 Ok(count) => {
                     worker.tally().add(Metric::BytesWritten, count as u64);
                     output.mark_sent(count);
+                    self.pace.add(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 Err(_) => {

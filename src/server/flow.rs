@@ -13,6 +13,9 @@ pub enum Flow {
     /// Read the values that the session says are cold, hand them to it, then go on with the rest
     /// of the input.
     Cold,
+    /// Wait until others have read enough of their replies that there is room for what the next
+    /// request may find, then go on with the rest of the input.
+    Crowded,
     /// Check the credentials that were given, tell the session, then go on with the rest of the
     /// input.
     Login,

@@ -20,6 +20,7 @@ pub mod loading;
 pub mod logging;
 pub mod logins;
 pub mod output;
+mod pace;
 pub mod process;
 pub mod report;
 pub mod session;

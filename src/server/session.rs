@@ -7,6 +7,7 @@ mod found;
 mod login;
 
 use super::budget::Budget;
+use super::buffers::Rest;
 use super::count::{count, count_fault, count_refusal};
 use super::dump::{Dumping, Progress};
 use super::entrance::Entrance;
@@ -44,6 +45,8 @@ pub struct Session {
     unreadable: Option<Box<Refusal>>,
     /// The next request has been counted.
     again: bool,
+    /// What the next request may find takes so many bytes, for which there was no room.
+    room_needed: usize,
 }
 
 impl Session {
@@ -59,6 +62,7 @@ impl Session {
             shown: None,
             unreadable: None,
             again: false,
+            room_needed: 0,
         }
     }
 
@@ -70,6 +74,16 @@ impl Session {
     /// How many bytes the request that is arriving takes at the least; 0 if that is unknown.
     pub fn needed(&self) -> usize {
         self.parser.needed()
+    }
+
+    /// What it has found and not written yet.
+    pub fn rest(&self) -> Rest {
+        self.unsent.as_deref().map(Found::rest).unwrap_or_default()
+    }
+
+    /// How much room the retrieval that waits for it needs.
+    pub fn room_needed(&self) -> usize {
+        self.room_needed
     }
 
     /// The values to be read next: not more than a reply has room for.
@@ -164,10 +178,10 @@ impl Session {
             match self.take_step(shared, turn, tally, (parsed, line, &mut budget), out) {
                 Some(Flow::Read) => {}
                 None => return (at, Flow::Read),
-                Some(Flow::Cold) => {
-                    // The request comes again once its value has been read.
+                Some(flow @ (Flow::Cold | Flow::Crowded)) => {
+                    // The request comes again once its value has been read, or there is room.
                     self.again = true;
-                    return (begin, Flow::Cold);
+                    return (begin, flow);
                 }
                 Some(flow) => return (at, flow),
             }
@@ -223,6 +237,9 @@ impl Session {
             Action::Data(_) if let Some(refusal) = self.unreadable.take() => {
                 self.refuse(shared, tally, &refusal, request.noreply, out)
             }
+            Action::Data(Command::Fetch(fetch)) if self.is_crowded_out(shared, &fetch.keys) => {
+                Flow::Crowded
+            }
             Action::Data(command) => match self.execute(shared, turn, command) {
                 Ok(answer) => {
                     count(tally, command, &answer);
@@ -253,6 +270,12 @@ impl Session {
                 }
             },
         }
+    }
+
+    /// True if a retrieval of so many keys must wait until others have read their replies.
+    fn is_crowded_out(&mut self, shared: &Shared, keys: &[&[u8]]) -> bool {
+        self.room_needed = found::held_bytes(keys);
+        !shared.buffers().has_room(self.room_needed)
     }
 
     /// Carries a command out; a meta command that looks waits for the value that it shows.

@@ -18,6 +18,7 @@ use super::session::{Flow, Session};
 use super::socket::Reader;
 use super::upkeep::{Asked, Order};
 use super::worker::Worker;
+use crate::clock::Tick;
 use crate::limits::{BUFFER_BYTES_FREE, LOGIN_BYTES_MAX, LONG_LINE_BYTES_MAX, READ_BYTES};
 use crate::protocol::memcached::encode;
 use crate::stats::Metric;
@@ -26,11 +27,18 @@ use crate::stats::Metric;
 /// is not lost to a reset.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long a large request may hold memory that others wait for, and how long one waits for it.
-const REQUEST_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a small request may take to arrive, how long a large one may hold memory that others
+/// wait for, and how long one waits for it.
+pub const REQUEST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a client hears whose request found no memory in that time, as from memcached.
 const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
+
+/// The same for the reply to a retrieval.
+const NO_MEMORY_TO_REPLY: &[u8] = b"SERVER_ERROR out of memory writing get response\r\n";
+
+/// How often a retrieval looks whether there is room for its reply.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a client has to say who it is.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -104,21 +112,16 @@ impl Task {
                     Ok(Arrived::End) => Flow::Close,
                     Err(_) => return,
                 },
-                Flow::Later => {
-                    self.connection.idle().await;
-                    // The others have their turn first.
-                    tokio::task::yield_now().await;
+                Flow::Later | Flow::Cold | Flow::Crowded => {
+                    let is_clear = self.clear_the_way(flow).await;
                     if self.connection.is_given_up() {
                         return;
                     }
-                    self.advance_rest()
-                }
-                Flow::Cold => {
-                    self.read_cold().await;
-                    if self.connection.is_given_up() {
-                        return;
+                    if is_clear {
+                        self.advance_rest()
+                    } else {
+                        Flow::Close
                     }
-                    self.advance_rest()
                 }
                 Flow::Login => {
                     let flow = self.log_in().await;
@@ -154,6 +157,20 @@ impl Task {
         }
     }
 
+    /// Waits for what is in the way of the rest of the input; false if it stays there.
+    async fn clear_the_way(&mut self, flow: Flow) -> bool {
+        match flow {
+            Flow::Cold => self.read_cold().await,
+            Flow::Crowded => return Box::pin(self.wait_to_reply()).await,
+            _ => {
+                self.connection.idle().await;
+                // The others have their turn first.
+                tokio::task::yield_now().await;
+            }
+        }
+        true
+    }
+
     /// Reads once and executes what has arrived.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrived>> {
         self.connection.resume();
@@ -186,6 +203,7 @@ impl Task {
         let mut flow = if self.input.is_empty() {
             let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
             self.keep(arrived.get(taken..).unwrap_or_default());
+            self.note_begun(flow);
             flow
         } else {
             self.keep(arrived);
@@ -197,11 +215,25 @@ impl Task {
         Poll::Ready(Ok(Arrived::Input { flow, all }))
     }
 
+    /// Takes note of a request that has begun to arrive, however little comes of it at a time. One
+    /// that all was taken of has ended it.
+    fn note_begun(&self, flow: Flow) {
+        if flow != Flow::Read || self.input.is_empty() || self.admitted.is_some() {
+            self.connection.set_begun(None);
+        } else if !self.connection.has_begun() {
+            let now_s = self.worker.shared().uptime_s();
+            self.connection.set_begun(Some(now_s));
+        }
+    }
+
     /// Executes what is left of the input.
     fn advance_rest(&mut self) -> Flow {
         let (taken, flow) = self
             .worker
             .advance(&self.connection, &mut self.session, &self.input);
+        if taken > 0 {
+            self.connection.set_begun(None);
+        }
         if taken < self.input.len() {
             self.input.drain(..taken);
         } else {
@@ -211,6 +243,7 @@ impl Task {
             self.admitted = None;
             self.connection.set_request_due(None);
         }
+        self.note_begun(flow);
         flow
     }
 
@@ -252,6 +285,7 @@ impl Task {
 
     /// Waits for the memory that a large request takes.
     async fn wait_for_room(&mut self) -> Flow {
+        self.connection.set_begun(None);
         let shared = self.worker.shared_arc();
         let admitted = shared.buffers().admit(self.needed());
         let closing = async {
@@ -272,6 +306,29 @@ impl Task {
         tracing::info!(%client, "closed: no memory for a large request");
         self.answer(|out| out.extend_from_slice(NO_MEMORY));
         Flow::Close
+    }
+
+    /// Waits for the memory that a retrieval's reply takes; false if there is none for long.
+    async fn wait_to_reply(&mut self) -> bool {
+        self.connection.idle().await;
+        let shared = self.worker.shared_arc();
+        let (buffers, needed) = (shared.buffers(), self.session.room_needed());
+        let since = Tick::now();
+        buffers.set_waiting(true);
+        while !buffers.has_room(needed)
+            && !self.connection.is_closing()
+            && since.elapsed() < REQUEST_PATIENCE
+        {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        buffers.set_waiting(false);
+        let has_room = buffers.has_room(needed);
+        if !has_room {
+            let client = &self.connection.client().peer;
+            tracing::info!(%client, "closed: no memory for the reply to a retrieval");
+            self.answer(|out| out.extend_from_slice(NO_MEMORY_TO_REPLY));
+        }
+        has_room
     }
 
     /// Keeps what has arrived of a request; memory is taken as it comes, not as it is announced.

@@ -19,7 +19,7 @@ use super::output::Output;
 use super::session::{Flow, Session};
 use super::shared::{Client, Shared};
 use super::socket::{Accepted, Reader};
-use super::task::Task;
+use super::task::{REQUEST_PATIENCE, Task};
 use crate::engine::Turn;
 use crate::journal::Failed;
 use crate::limits::{BUFFER_BYTES_FREE, READ_BYTES};
@@ -272,7 +272,7 @@ impl Worker {
         let (taken, flow) =
             session.advance(&self.shared, &mut turn, &self.tally, input, &mut output);
         let has_replies = !output.is_settled();
-        connection.count(&output);
+        connection.count_all(&output, session.rest());
         drop((turn, output));
         if has_replies {
             self.enqueue(connection);
@@ -384,26 +384,45 @@ impl Worker {
         );
     }
 
-    /// Closes connections that have been silent for too long, and those that have not said who
-    /// they are.
+    /// Closes connections that have been silent for too long, those that have not said who they
+    /// are, and those that hold for too long what others need.
     async fn close_silent(self: Rc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let limit = self.shared.config().idle_timeout;
             let now = self.shared.uptime_s();
             for connection in self.connections.borrow().values() {
-                let silent_s = connection.silent_s(now);
-                let silent = |limit: Duration| silent_s > limit.as_secs();
-                let crowding =
-                    connection.is_request_overdue(now) && self.shared.buffers().is_crowded();
-                if crowding {
-                    let client = &connection.client().peer;
-                    tracing::info!(%client, "closed: a large request does not arrive");
+                let is_silent = limit.is_some_and(|it| connection.silent_s(now) > it.as_secs());
+                let cause = self.overdue(connection, now, limit);
+                if let Some(cause) = cause {
+                    tracing::info!(client = %connection.client().peer, "closed: {cause}");
                 }
-                if crowding || limit.is_some_and(silent) || connection.is_login_overdue(now) {
+                if is_silent || cause.is_some() || connection.is_login_overdue(now) {
                     connection.abandon();
                 }
             }
+        }
+    }
+
+    /// What a client has taken too long for.
+    fn overdue(
+        &self,
+        connection: &Connection,
+        now_s: u64,
+        limit: Option<Duration>,
+    ) -> Option<&'static str> {
+        let buffers = self.shared.buffers();
+        // Not in the condition: it counts the seconds.
+        let is_slow = connection.reads_too_slowly();
+        let patience = limit.unwrap_or(REQUEST_PATIENCE).min(REQUEST_PATIENCE);
+        if connection.is_request_overdue(now_s) && buffers.is_crowded() {
+            Some("a large request does not arrive")
+        } else if connection.arriving_s(now_s) > patience.as_secs() {
+            Some("a request does not arrive")
+        } else if is_slow && buffers.must_be_read() {
+            Some("replies are read too slowly")
+        } else {
+            None
         }
     }
 

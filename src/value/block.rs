@@ -259,6 +259,11 @@ impl<H> Block<H> {
         }
     }
 
+    /// How many blocks point at the allocation.
+    pub(super) fn shares(&self) -> usize {
+        usize::from(self.front().shares.load(Ordering::Relaxed))
+    }
+
     /// True if no other block points at the allocation.
     fn is_alone(&self) -> bool {
         // Acquire: what others have read through blocks that are gone happened before.

@@ -246,6 +246,11 @@ impl Blob {
         self.0.heap_bytes()
     }
 
+    /// How many blobs share this one's bytes, this one included.
+    pub fn shares(&self) -> usize {
+        self.0.shares()
+    }
+
     /// What of this other blobs share, in bytes.
     pub fn shared_bytes(&self) -> usize {
         self.0.shared_bytes()

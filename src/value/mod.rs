@@ -38,6 +38,16 @@ impl Value {
         };
         bytes as u64
     }
+
+    /// This one's part of the memory that the value takes: whoever else has the value has as
+    /// much, so that what all of them have is what it takes.
+    pub fn part_bytes(&self) -> usize {
+        match self {
+            Self::Number(_) => 0,
+            Self::Index(index) => index.heap_bytes() / Arc::strong_count(index),
+            Self::Data(blob) => blob.heap_bytes() / blob.shares().max(1),
+        }
+    }
 }
 
 /// All that is known of one entry. A view, not the storage: tables keep only what is used.

@@ -115,8 +115,10 @@ fn flood_of_readers(request: &str) {
             reader
         })
         .collect();
-    until("all are connected", PATIENCE, || {
-        (connected(&mut healthy) > count).then_some(())
+    until("all have come", PATIENCE, || {
+        // The first may have been closed again.
+        let stats = healthy.stats("").unwrap();
+        (stats["total_connections"].parse::<usize>().unwrap() > count).then_some(())
     });
     let mut before = (String::new(), 0);
     until(
@@ -535,4 +537,111 @@ fn fewer_descriptors_than_clients_are_told_and_kept_to() {
             .is_ok_and(|line| line == "END")
             .then_some(())
     });
+}
+
+/// A client that asks for `keys` and does not read.
+fn ask_and_leave_unread(socket: &PathBuf, keys: &[String]) -> UnixStream {
+    let mut stream = connect(socket);
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(format!("get {}\r\n", keys.join(" ")).as_bytes())
+        .unwrap();
+    stream
+}
+
+#[test]
+fn what_retrievals_of_many_keys_find_takes_bounded_memory() {
+    const READERS: usize = 60;
+    let (_home, daemon, socket) = start(READERS);
+    let mut healthy = daemon.client();
+    assert_eq!(healthy.set("2.1", "7").unwrap(), "STORED");
+    let base_kb = resident_kb(&daemon);
+    let keys = vec!["2.1".to_owned(); 32 << 10];
+    let readers: Vec<_> = (0..READERS)
+        .map(|_| ask_and_leave_unread(&socket, &keys))
+        .collect();
+    let begun = Instant::now();
+    let mut most_kb = 0;
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert_eq!(healthy.get("2.1").unwrap().as_deref(), Some("7"));
+        most_kb = most_kb.max(resident_kb(&daemon).saturating_sub(base_kb));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{READERS} readers of 32,768 keys that do not read: {most_kb} KiB");
+    assert!(
+        most_kb <= (16 << 10) + EACH_KB * READERS as u64 + SLACK_KB,
+        "{most_kb} KiB"
+    );
+    // Those that are in the way go, so that others get their turn.
+    daemon.logged(&["closed: replies are read too slowly"]);
+    drop(readers);
+    until("all are closed", PATIENCE, || {
+        (connected(&mut healthy) == 1).then_some(())
+    });
+    let found = healthy.stats("").unwrap();
+    assert_eq!(found["client_output_bytes"], "0");
+}
+
+#[test]
+fn who_keeps_replaced_values_alive_reads_or_is_closed() {
+    const READERS: usize = 30;
+    let (_home, daemon, socket) = start(READERS);
+    let mut healthy = daemon.client();
+    let keys: Vec<_> = (0..100).map(|id| format!("3.{id}")).collect();
+    let store = |healthy: &mut Client, byte: u8| {
+        let value = String::from(char::from(byte)).repeat(30_000);
+        for key in &keys {
+            assert_eq!(healthy.set(key, &value).unwrap(), "STORED");
+        }
+    };
+    let mut readers = Vec::new();
+    for reader in 0..READERS {
+        store(&mut healthy, b'a' + reader as u8 % 26);
+        let mut stream = ask_and_leave_unread(&socket, &keys);
+        stream.read_exact(&mut [0; 10]).unwrap();
+        readers.push(stream);
+    }
+    // A byte now and then is not to read.
+    until("all are closed", Duration::from_mins(1), || {
+        for reader in &mut readers {
+            let _ = reader.read(&mut [0]);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        (connected(&mut healthy) == 1).then_some(())
+    });
+    let found = healthy.get_many(&keys).unwrap();
+    assert_eq!(found.len(), keys.len());
+}
+
+#[test]
+fn a_request_that_trickles_in_for_ever_is_given_up() {
+    let home = Home::new(Config::standard().with("server", "idle_timeout", "2"));
+    let daemon = home.start();
+    for begin in ["get 3.", "set 3.1 0 0 1000\r\n", "set 3.1 0 0 1000000\r\n"] {
+        let mut stream = TcpStream::connect(daemon.addr()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        stream.write_all(begin.as_bytes()).unwrap();
+        let begun = Instant::now();
+        until("it is closed", PATIENCE, || {
+            let sent = stream.write_all(b"1");
+            let read = stream.read(&mut [0; 10]);
+            let goes_on = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
+            (sent.is_err() || !read.is_err_and(|error| goes_on(&error))).then_some(())
+        });
+        assert!(begun.elapsed() > Duration::from_secs(2), "{begin:?}");
+        daemon.logged(&["closed: a request does not arrive"]);
+    }
+    // One that asks and asks is not idle, however little it sends at a time.
+    let mut client = daemon.client();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        for byte in b"get 3.1\r\n" {
+            client.send(&[*byte]).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(client.line().unwrap(), "END");
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::super::buffers::Rest;
 use super::super::output::Output;
 use super::super::shared::Shared;
 use super::{Flow, Session};
@@ -19,8 +20,20 @@ use crate::value::{Blob, Value};
 /// How many bytes of values are read at once, if it is more than one.
 const COLD_BYTES: usize = OUTPUT_BYTES_HIGH;
 
+/// What an allocation takes beside what is in it, about.
+const ALLOCATION_BYTES: usize = 16;
+
+/// What a key takes of which something was found.
+const HIT_BYTES: usize = size_of::<(Box<[u8]>, Hit)>() + ALLOCATION_BYTES;
+
+/// What the entries of these keys take at the most while their reply is not written, without
+/// their values.
+pub(super) fn held_bytes(keys: &[&[u8]]) -> usize {
+    keys.iter().map(|key| HIT_BYTES + key.len()).sum()
+}
+
 /// The rest of a reply: keys as sent, and their entries. A value is shared with the store for as
-/// long as it is there; one that was replaced since is held by this alone, and no figure counts it.
+/// long as it is there; one that was replaced since is held by this alone.
 #[derive(Debug)]
 pub(super) struct Found {
     hits: std::vec::IntoIter<(Box<[u8]>, Hit)>,
@@ -35,9 +48,38 @@ pub(super) struct Found {
     with_cas: bool,
     /// A line comes after the last hit.
     is_list: bool,
+    /// What all of it took at first: it takes less and less, but no table is given back early.
+    rest: Rest,
 }
 
 impl Found {
+    /// What there is to be written, which may begin in the middle of a value.
+    fn of(hits: Vec<(Box<[u8]>, Hit)>, at: usize, cold: Vec<Cold>, with_cas: bool) -> Self {
+        let lens = || cold.iter().map(Cold::len);
+        // Several values are read at once, or one that is larger.
+        let thawed = lens().max().unwrap_or(0).max(COLD_BYTES.min(lens().sum()));
+        let keys: usize = hits.iter().map(|(key, _)| key.len()).sum();
+        let rest = Rest {
+            own: hits.capacity() * HIT_BYTES + keys + cold.len() * size_of::<Cold>() + thawed,
+            pinned: hits.iter().map(|(_, hit)| hit.value.part_bytes()).sum(),
+        };
+        Self {
+            hits: hits.into_iter(),
+            next: None,
+            at,
+            cold: cold.into(),
+            read: VecDeque::new(),
+            with_cas,
+            is_list: true,
+            rest,
+        }
+    }
+
+    /// What it takes.
+    pub(super) fn rest(&self) -> Rest {
+        self.rest
+    }
+
     /// The values to be read next: not more than a reply has room for.
     pub(super) fn cold(&mut self) -> Vec<Cold> {
         let mut bytes = 0;
@@ -135,19 +177,8 @@ impl Session {
         });
         if found.peek().is_some() {
             let hits: Vec<_> = found.map(|(key, hit)| (key.into(), hit)).collect();
-            self.leave(
-                answer.wrote,
-                out,
-                Found {
-                    hits: hits.into_iter(),
-                    next: None,
-                    at,
-                    cold: answer.cold.into(),
-                    read: VecDeque::new(),
-                    with_cas,
-                    is_list: true,
-                },
-            );
+            let found = Found::of(hits, at, answer.cold, with_cas);
+            self.leave(answer.wrote, out, found);
         }
     }
 
@@ -174,19 +205,12 @@ impl Session {
             (Ok(false), Some(value)) => {
                 let (flags, cas) = (reply.seen.flags, answer.stamp);
                 let begun = Hit { value, flags, cas };
-                self.leave(
-                    answer.wrote,
-                    out,
-                    Found {
-                        hits: Vec::new().into_iter(),
-                        next: Some((Box::default(), begun)),
-                        at,
-                        cold: VecDeque::new(),
-                        read: VecDeque::new(),
-                        with_cas: false,
-                        is_list: false,
-                    },
-                );
+                let found = Found::of(vec![(Box::default(), begun)], at, Vec::new(), false);
+                let found = Found {
+                    is_list: false,
+                    ..found
+                };
+                self.leave(answer.wrote, out, found);
                 Flow::Read
             }
             (Err(Away), _) => {

@@ -137,6 +137,7 @@ impl MemoryWire {
                     let read = cold.iter().map(|cold| engine.read_cold(cold)).collect();
                     self.session.thaw(&self.shared, &self.tally, read);
                 }
+                Flow::Crowded => panic!("one client is not crowded out"),
                 Flow::Close | Flow::Login => self.closed = true,
                 Flow::Reopen | Flow::Snapshot => {
                     let moved = engine.journal().files_moved();
