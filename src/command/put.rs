@@ -212,8 +212,9 @@ impl<'a> Put<'a> {
         else {
             return Ok(Outcome::keep(Reply::NotStored));
         };
+        // As memcached, which tells of a body only that is too large on its own.
         if blob.len() + bytes.len() > ctx.value_bytes_max {
-            return Err(Refusal::TooLarge);
+            return Ok(Outcome::keep(Reply::NotStored));
         }
         let side = if self.mode == Mode::Prepend {
             Side::Front

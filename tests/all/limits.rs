@@ -212,7 +212,7 @@ fn values_and_their_announced_lengths() {
     for (size, reply) in [
         (max - 2, "STORED"),
         (max - 1, "STORED"),
-        (max, "SERVER_ERROR"),
+        (max, "NOT_STORED"),
     ] {
         let all = server.connect().ask(append(size).as_bytes());
         let all = String::from_utf8(all).unwrap();
@@ -428,7 +428,7 @@ fn values_and_numbers_of_meta_commands() {
                 mode,
                 (64 << 10) - 9,
                 extend,
-                (Line("HD"), too_large),
+                (Line("HD"), Line("NS")),
             );
         }
     }
