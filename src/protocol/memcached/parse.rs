@@ -129,7 +129,7 @@ impl Parser {
             // A browser may be made to send methods that are names of commands.
             Err(_) if let Some(complaint) = foreign(line) => (end + 1, complain(complaint)),
             Err(failure) => {
-                let noreply = verb.takes_noreply() && words.take_noreply();
+                let noreply = verb.is_noreply(words);
                 (end + 1, self.fail(failure, noreply))
             }
         }

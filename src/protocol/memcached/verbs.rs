@@ -38,9 +38,13 @@ pub(super) enum Line<'a> {
 }
 
 impl Verb {
-    /// Its line may end with `noreply`; of other commands every error is answered.
-    pub fn takes_noreply(&self) -> bool {
-        self.usage.ends_with("[noreply]")
+    /// True if the line of these words, which is in error, ends with `noreply`. As memcached,
+    /// which counts the words first: where too few are left of the others it is one of them, and
+    /// the error is answered, as all errors of commands without `noreply` are.
+    pub(super) fn is_noreply(&self, mut words: Words<'_>) -> bool {
+        let needed = self.usage.split('[').next().unwrap_or_default();
+        let needed = needed.matches('<').count();
+        self.usage.ends_with("[noreply]") && words.clone().count() >= needed && words.take_noreply()
     }
 }
 
@@ -339,7 +343,8 @@ fn arith(mut words: Words<'_>, decr: bool) -> Result<Line<'_>, Failure> {
 }
 
 fn delete(mut words: Words<'_>) -> Result<Line<'_>, Failure> {
-    let noreply = words.take_noreply();
+    // As memcached: `noreply` alone is the key.
+    let noreply = words.clone().nth(1).is_some() && words.take_noreply();
     let key = words.key()?;
     let time = words.next();
     match (time, words.next()) {
