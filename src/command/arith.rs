@@ -38,14 +38,26 @@ impl<'a> Arith<'a> {
                 self.decide_counter(key, kind, old, ctx)
             }
             (Holds::Named, key) => self.decide_named(key, old),
-            (Holds::Kind(kind @ (Kind::Data | Kind::Index)), Key::Typed(key)) => {
-                Err(Refusal::WrongKind {
-                    verb: self.verb(),
-                    key,
-                    kind,
-                })
+            (Holds::Kind(kind), key) => Err(self.no_number(key, kind)),
+        }
+    }
+
+    /// Refuses what has no number, and a step that is too far for any.
+    pub fn check(&self, place: Place<'_>) -> Result<(), Refusal> {
+        match (place.holds, place.key) {
+            (Holds::Kind(kind @ (Kind::Counter | Kind::Counter64)), Key::Typed(_)) => {
+                self.step(kind).map(|_| ())
             }
-            (Holds::Kind(_), Key::Named(_)) => Err(Refusal::NonNumeric),
+            (Holds::Named, _) => Ok(()),
+            (Holds::Kind(kind), key) => Err(self.no_number(key, kind)),
+        }
+    }
+
+    fn no_number(&self, key: Key<'_>, kind: Kind) -> Refusal {
+        let verb = self.verb();
+        match key {
+            Key::Typed(key) => Refusal::WrongKind { verb, key, kind },
+            Key::Named(_) => Refusal::NonNumeric,
         }
     }
 

@@ -98,11 +98,14 @@ impl Step {
         if !is_empty && differs_unless_0(self.compare, old) {
             return Ok(Outcome::keep(MetaReply::without(Status::Exists).into()));
         }
-        // This first: it refuses what has no number.
-        let mut outcome = self.arith(&[]).decide(place, old, ctx)?;
-        if old.is_none() && self.vivify.is_some() {
-            outcome = self.create(place, ctx)?;
-        }
+        let arith = self.arith(&[]);
+        let outcome = if old.is_none() && self.vivify.is_some() {
+            // What is made is not stepped, so that no bound is in the step's way.
+            arith.check(place)?;
+            self.create(place, ctx)?
+        } else {
+            arith.decide(place, old, ctx)?
+        };
         let (Reply::Number(number), Some(change)) = (&outcome.reply, outcome.change) else {
             return Ok(Outcome::keep(MetaReply::without(Status::NotFound).into()));
         };
