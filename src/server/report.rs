@@ -444,7 +444,7 @@ fn slabs(shared: &Shared, out: &mut Vec<u8>) {
 fn conns(shared: &Shared, out: &mut Vec<u8>) {
     let uptime = shared.uptime_s();
     for client in &shared.clients().connected {
-        let (fd, silent) = (client.fd, uptime - client.last_heard_s.load(Relaxed));
+        let (fd, silent) = (client.fd, client.silent_s(uptime));
         stat(&format!("{fd}:addr"), &client.peer, out);
         stat(&format!("{fd}:listen_addr"), &client.listener, out);
         stat(&format!("{fd}:state"), "conn_read", out);

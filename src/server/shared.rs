@@ -68,6 +68,13 @@ pub struct Client {
     pub last_heard_s: AtomicU64,
 }
 
+impl Client {
+    /// For how many seconds it has sent nothing. It may have been heard since `now_s` was read.
+    pub fn silent_s(&self, now_s: u64) -> u64 {
+        now_s.saturating_sub(self.last_heard_s.load(Relaxed))
+    }
+}
+
 /// How many connections there are and were.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -313,5 +320,22 @@ pub fn settings(config: &Config) -> Settings {
         memory_limit: config.memory_limit.unwrap_or(0),
         cache_bytes: config.cache_memory,
         snapshot_bytes_per_s: config.snapshot_rate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_was_heard_a_moment_after_the_clock_is_not_silent() {
+        let client = Client {
+            peer: Peer::Unix(Path::new("socket").into()),
+            listener: "listener".into(),
+            fd: 3,
+            must_log_in: false,
+            last_heard_s: AtomicU64::new(5),
+        };
+        assert_eq!([4, 5, 7].map(|now_s| client.silent_s(now_s)), [0, 0, 2]);
     }
 }
