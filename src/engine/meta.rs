@@ -37,12 +37,24 @@ impl Engine {
                 return Ok(answer);
             }
         }
-        self.revise(turn, meta, |place, old, ctx| {
+        let revised = self.revise(turn, meta, |place, old, ctx| {
             // An edit that shows a value that is away halts and comes again: it is one use.
             let halts = get.value && old.is_some_and(|old| old.value.is_away());
             let used = old.filter(|_| !halts);
             self.noting(get, used, || get.decide(place, old, ctx))
-        })
+        });
+        match revised {
+            Err(Halt::Refused(refusal)) if refusal.is_storage() && !get.edits() => {
+                // Reads go on whatever has become of the storage. Nobody wins, as nobody could
+                // store the entry anew.
+                let show = |_: Place<'_>, old: Option<View<'_>>, ctx: &Context<'_>| {
+                    Some(self.noting(get, old, || get.show_won(old, ctx)))
+                };
+                let looked = self.look(turn, meta, show)?;
+                looked.ok_or(Halt::Refused(refusal))
+            }
+            revised => revised,
+        }
     }
 
     /// Notes the use of an entry after it has been shown as it was before.

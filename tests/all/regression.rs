@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use storage_server::journal::sim::SimDisk;
+
+use crate::support::memory::MemoryServer;
 use crate::support::{Config, Home, until};
 
 #[test]
@@ -123,4 +126,27 @@ fn a_slow_snapshot_holds_up_neither_clients_nor_the_stop() {
     assert_eq!(client.get("key0").unwrap().as_deref(), Some("new"));
     assert_eq!(client.get("key1").unwrap(), None);
     assert_eq!(client.get("2.1").unwrap(), None);
+}
+
+#[test]
+fn a_stale_entry_is_read_though_the_disk_is_full() {
+    let disk = SimDisk::new();
+    let server = MemoryServer::start(&Config::standard().text(), disk.clone());
+    disk.set_capacity(Some(1 << 20));
+    let mut wire = server.connect();
+    let mut ask = |request: &str| String::from_utf8(wire.ask(request.as_bytes())).unwrap();
+    let stored = ask("ms 3.1 1 F5\r\nx\r\nmd 3.1 I\r\nms 3.2 1\r\ny\r\n");
+    assert_eq!(stored, "HD\r\nHD\r\nHD\r\n");
+    let set = format!("set 3.3 0 0 10000\r\n{}\r\n", "z".repeat(10_000));
+    while ask(&set) == "STORED\r\n" {}
+    // What has been promised is used up by small ones.
+    while !ask("incr 2.1 1\r\n").starts_with("SERVER_ERROR") {}
+    for _ in 0..2 {
+        assert_eq!(ask("mg 3.1 v f\r\n"), "VA 1 f5 Z X\r\nx\r\n");
+    }
+    assert_eq!(ask("mg 3.2 v\r\n"), "VA 1\r\ny\r\n");
+    assert!(ask("mg 3.1 v T30\r\n").starts_with("SERVER_ERROR"));
+    assert!(ask("gat 30 3.1\r\n").starts_with("SERVER_ERROR"));
+    disk.set_capacity(None);
+    assert_eq!(ask("mg 3.1 v f\r\n"), "VA 1 f5 W X\r\nx\r\n");
 }

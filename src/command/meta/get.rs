@@ -54,6 +54,14 @@ impl Get {
         }
     }
 
+    /// The same as if another client had won.
+    pub fn show_won(&self, old: Option<View<'_>>, ctx: &Context<'_>) -> MetaReply {
+        let mut reply = self.show(old, ctx);
+        let marks = &mut reply.seen.marks;
+        *marks = marks.map(|marks| marks.and(Marks::WON));
+        reply
+    }
+
     /// The rules.
     pub fn decide<'a>(
         &self,
