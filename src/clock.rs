@@ -238,6 +238,11 @@ impl Clock {
         }
     }
 
+    /// When the clock started.
+    pub fn started(&self) -> Time {
+        Time(self.start_ms)
+    }
+
     /// Reads the clock for a turn of a worker.
     pub fn tick(&self) -> (Tick, Time) {
         let tick = self.source.tick();

@@ -17,6 +17,10 @@ use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::Kind;
 use crate::value::{self, Content};
 
+/// How long before the start of the server its time begins, as in memcached: the clock of a client
+/// may be a bit behind.
+const CLOCKS_APART_MS: u64 = 62_000;
+
 type Decided<'a> = Result<Outcome<'a>, Refusal>;
 
 impl Engine {
@@ -243,6 +247,12 @@ impl Engine {
     }
 
     pub(super) fn flush_all(&self, turn: &mut Turn, delay: Exptime) -> Result<Answer, Refusal> {
+        // As memcached: a time before the server's own is none, and not one that has passed. It
+        // is a delay of more than 30 days, which is read as a moment of 1970.
+        let began = Time(self.clock.started().0.saturating_sub(CLOCKS_APART_MS));
+        if delay.0 > 0 && delay.resolve(began).is_past(began) {
+            return Ok(Answer::read(Reply::Ok, 0));
+        }
         let room = self.reserve(room_bytes(1, 0))?;
         let mut shards = self.store.write_set(ShardSet::ALL);
         let now = self.context(turn).now;
