@@ -74,6 +74,24 @@ impl Index {
         chunk.is_some_and(|chunk| chunk.members().any(|member| member.id == id))
     }
 
+    fn member(&self, id: u32) -> Option<Member> {
+        let chunk = self.chunks.get(self.chunk_of(id))?;
+        chunk.members().find(|member| member.id == id)
+    }
+
+    /// What [`Self::text_len`] will be once some members have been added and some removed; none
+    /// is named twice.
+    pub fn text_len_after(&self, added: &[Member], removed: &[u32]) -> usize {
+        let ids = added.iter().map(|member| member.id);
+        let before = ids.chain(removed.iter().copied());
+        let gone: usize = before
+            .filter_map(|id| self.member(id))
+            .map(text_bytes)
+            .sum();
+        let new: usize = added.iter().copied().map(text_bytes).sum();
+        (self.text_bytes as usize + new).saturating_sub(gone + 1)
+    }
+
     /// The position of the chunk that holds `id` or would take it; 0 if there are none.
     fn chunk_of(&self, id: u32) -> usize {
         let after = self.chunks.partition_point(|chunk| chunk.first() <= id);
@@ -446,11 +464,20 @@ mod tests {
             for (add, attribute, of) in edits {
                 if add {
                     let members: Vec<_> = row(of).map(|id| Member { id, attribute }).collect();
+                    let mut each = members.clone();
+                    normalize(&mut each);
+                    let after = index.text_len_after(&each, &[]);
                     index.insert(&members);
+                    prop_assert_eq!(index.text_len(), after);
                     model.extend(row(of).map(|id| (id, attribute)));
                 } else {
                     let ids: Vec<_> = row(of).collect();
+                    let mut each = ids.clone();
+                    each.sort_unstable();
+                    each.dedup();
+                    let after = index.text_len_after(&[], &each);
                     index.remove(&ids);
+                    prop_assert_eq!(index.text_len(), after);
                     model.retain(|id, _| !ids.contains(id));
                 }
             }

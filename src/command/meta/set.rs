@@ -3,7 +3,7 @@
 use super::{MetaKey, MetaReply, Status, differs_unless_0, forbid_mark, forbid_unique, together};
 use crate::command::put::{Body, Mode, Put};
 use crate::command::{Change, Context, Exptime, Outcome, Place, Refusal, Reply, View, ViewValue};
-use crate::value::{Marks, Value, counter};
+use crate::value::{Index, Marks, Value, counter};
 
 /// What `ms` asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Set<'a> {
     pub flags: u32,
     /// `T`: when the entry ends.
     pub exptime: Exptime,
+    /// `s`: the length is shown.
+    pub shows_size: bool,
     /// The data block.
     pub body: &'a [u8],
 }
@@ -122,7 +124,13 @@ impl<'a> Set<'a> {
                     let before = old.map_or(0, |old| old.value.text_len());
                     reply.seen.size = Some(before + bytes.len());
                 }
-                Change::Members { .. } => reply.seen.size = None,
+                Change::Members { added, removed, .. } if self.shows_size => {
+                    let after = |index: &Index| index.text_len_after(added, removed);
+                    reply.seen.size = Some(match old.map(|old| old.value) {
+                        Some(ViewValue::Index(index)) => after(index),
+                        Some(_) | None => after(&Index::default()),
+                    });
+                }
                 _ => {}
             }
             if let (Change::Put { .. } | Change::Extend { .. }, Some(_)) = (&change, self.unique) {
@@ -130,6 +138,11 @@ impl<'a> Set<'a> {
                 changes.push(Change::Unique { key, unique });
             }
             changes.insert(0, change);
+        } else if let (Some(ViewValue::Index(index)), Status::Done) =
+            (old.map(|old| old.value), status)
+        {
+            // No member was added.
+            reply.seen.size = Some(index.text_len());
         }
         Outcome {
             reply: reply.into(),

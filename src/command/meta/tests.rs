@@ -137,6 +137,7 @@ fn set(mode: Mode, compare: Option<u64>) -> Set<'static> {
         vivify: None,
         flags: 0,
         exptime: Exptime(0),
+        shows_size: false,
         body: b"new",
     }
 }

@@ -233,6 +233,7 @@ fn set_of<'a>(key: &'a [u8], words: Words<'a>) -> Result<(MetaKey<'a>, Set<'a>, 
         vivify: flags.vivify,
         flags: flags.of_client,
         exptime: flags.exptime.unwrap_or(Exptime(0)),
+        shows_size: flags.has(b's'),
         body: &[],
     };
     Ok((key, set, flags.has(b'q')))
