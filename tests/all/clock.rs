@@ -86,11 +86,15 @@ fn what_expires_does_so_by_the_time_that_passed_whatever_the_clock_shows() {
         assert_eq!(client.ask("set hour 0 3600 1\r\nx").unwrap(), "STORED");
         let began = Instant::now();
         assert_eq!(client.ask("set soon 0 3 1\r\nx").unwrap(), "STORED");
+        // A moment, by the clock that the server goes by.
+        let now: u64 = client.stats("").unwrap()["time"].parse().unwrap();
+        let moment = format!("set moment 0 {} 1\r\nx", now + 3);
+        assert_eq!(client.ask(&moment).unwrap(), "STORED");
         set_clock(&home, offset);
         let lived = until("the end of 3 seconds", Duration::from_mins(1), || {
             let asked = began.elapsed();
-            let found = client.get("soon").unwrap();
-            found.is_none().then_some(asked)
+            let found = ["soon", "moment"].map(|key| client.get(key).unwrap());
+            (found == [None, None]).then_some(asked)
         });
         // Whole seconds, as memcached counts them.
         assert!(

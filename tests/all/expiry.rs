@@ -7,8 +7,8 @@ use storage_server::clock::{SimClock, Time};
 use storage_server::journal::sim::SimDisk;
 use storage_server::store::locks::ShardSet;
 
-use crate::support::Config;
 use crate::support::memory::{MemoryServer, MemoryWire};
+use crate::support::{Config, Home, until};
 
 const START: Time = Time(1_700_000_000_000);
 
@@ -178,4 +178,58 @@ fn a_restart_changes_no_expiry_even_if_the_clock_goes_back() {
         again.engine().tidy(Duration::MAX);
         assert_eq!(again.engine().store().entries(), 201);
     }
+}
+
+#[test]
+fn a_flush_at_a_time_that_has_passed_is_now_unless_it_is_before_the_start() {
+    let (server, clock) = start();
+    let mut wire = server.connect();
+    clock.pass_us(100_000_000);
+    for (seconds, left) in [
+        (-1_000_000, 1),
+        (-63, 1),
+        (-1, 0),
+        (50, 0),
+        (100, 0),
+        (101, 1),
+    ] {
+        assert_eq!(ask(&mut wire, "set 2.1 0 0 1\r\n7\r\n"), "STORED\r\n");
+        let time = START.0 as i64 / 1000 + seconds;
+        assert_eq!(ask(&mut wire, &format!("flush_all {time}\r\n")), "OK\r\n");
+        let found = ask(&mut wire, "get 2.1\r\n").matches("VALUE").count();
+        assert_eq!(found, left, "{seconds}");
+    }
+}
+
+#[test]
+fn a_running_server_drops_what_has_expired_without_being_asked() {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let figures = |client: &mut crate::support::Client| {
+        let stats = client.stats("").unwrap();
+        ["curr_items", "bytes"].map(|name| stats[name].parse::<u64>().unwrap())
+    };
+    assert_eq!(client.ask("set 3.0 0 0 1\r\nx").unwrap(), "STORED");
+    let before = figures(&mut client);
+    let now: u64 = client.stats("").unwrap()["time"].parse().unwrap();
+    // Relative, and a moment of the wall clock.
+    for (at, exptime) in [2, now + 3].into_iter().enumerate() {
+        for id in 0..500 {
+            let keys = KEYS.map(|key| format!("{key}{at}{id:03}"));
+            for key in keys {
+                let line = format!("set {key} 0 {exptime} 3\r\n777");
+                assert_eq!(client.ask(&line).unwrap(), "STORED");
+            }
+        }
+    }
+    let full = figures(&mut client);
+    assert_eq!(full[0], before[0] + 5000, "{full:?}");
+    let left = until("they are gone", Duration::from_secs(30), || {
+        let left = figures(&mut client);
+        (left[0] == before[0]).then_some(left)
+    });
+    // Tables may stay larger than they were.
+    assert!(left[1] < full[1] / 2, "{before:?} {full:?} {left:?}");
+    assert_eq!(client.get("3.0").unwrap().as_deref(), Some("x"));
 }
