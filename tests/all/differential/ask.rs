@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -38,6 +39,8 @@ pub(super) struct Ask {
     is_last: bool,
     /// Nothing else is sent before its reply has come.
     is_alone: bool,
+    /// Nothing happens for so long after its reply.
+    pause: Duration,
     /// The generator that made it.
     pub(super) family: &'static str,
     /// It is followed by a mark, so that its replies can be told from the next ones.
@@ -110,6 +113,16 @@ impl Ask {
     pub(super) fn alone(mut self) -> Self {
         self.is_alone = true;
         self
+    }
+
+    /// Nothing else is sent before its reply has come and this time has passed.
+    pub(super) fn pausing(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self.alone()
+    }
+
+    pub(super) fn pause(&self) -> Duration {
+        self.pause
     }
 
     pub(super) fn difference(&self) -> Option<&'static Difference> {
@@ -200,8 +213,14 @@ impl Stream {
         while (asks.len() as u64) < count && !asks.last().is_some_and(Ask::is_last) {
             let mut ask = next(random);
             ask.is_marked = random.one_in(6);
-            // One that ends the connection comes rarely, or streams would all be short.
-            if !ask.is_last || random.one_in(10) {
+            // One that ends the connection comes rarely, or streams would all be short; one that
+            // waits, so that they do not take for ever.
+            let rarely = match (ask.is_last, ask.pause.is_zero()) {
+                (_, false) => 100,
+                (true, true) => 10,
+                (false, true) => 1,
+            };
+            if random.one_in(rarely) {
                 asks.push(ask);
             }
         }

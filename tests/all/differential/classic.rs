@@ -126,7 +126,8 @@ fn fetch(random: &mut Random) -> Ask {
     }
     // Where a line is longer than 2 KiB is among the differences for `gat` and `gats`.
     let count = if random.one_in(50) {
-        if verb.starts_with("gat") { 7 } else { 60 }
+        let many = random.pick(&[60, 60, 60, 500]);
+        if verb.starts_with("gat") { 7 } else { many }
     } else {
         1 + random.below(4)
     };

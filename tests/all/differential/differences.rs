@@ -204,21 +204,6 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        name: "`flush_all` of a time that has passed",
-        memcached: "does nothing",
-        here: "flushes now",
-        ask: |_, key| {
-            let ask = Ask::new("set ")
-                .key(key)
-                .text(" 0 0 1\r\n5\r\nflush_all 5000000\r\ntouch ");
-            ask.key(key).text(" 0\r\nflush_all\r\n")
-        },
-        agrees: |theirs, ours| {
-            theirs == b"STORED\r\nOK\r\nTOUCHED\r\nOK\r\n"
-                && ours == b"STORED\r\nOK\r\nNOT_FOUND\r\nOK\r\n"
-        },
-    },
-    Difference {
         name: "delayed `flush_all` after an immediate one",
         memcached: "what the first one removed is back until the second is due",
         here: "is gone",

@@ -10,6 +10,7 @@
 //! | `pair` | the two servers, and what comes back of a stream |
 //! | `replies` | replies cut into parts and made comparable |
 //! | `shrink` | the shortest stream that still fails |
+//! | `times` | the generator of what comes later, and of what is too large |
 //!
 //! `STORAGE_SERVER_DIFFERENTIAL` sets how many requests (50,000), `STORAGE_SERVER_SEED` repeats a
 //! run.
@@ -21,6 +22,7 @@ mod meta;
 mod pair;
 mod replies;
 mod shrink;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +52,11 @@ const GENERATORS: &[Generator] = &[
         family: "meta",
         ask: meta::ask,
         weight: 46,
+    },
+    Generator {
+        family: "times and sizes",
+        ask: times::ask,
+        weight: 2,
     },
     Generator {
         family: "meant to differ",

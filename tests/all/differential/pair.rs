@@ -94,6 +94,7 @@ impl Pair {
                     return Err(Mismatch { asks, theirs, ours });
                 }
             }
+            thread::sleep(burst.iter().map(Ask::pause).max().unwrap_or_default());
         }
         Ok(())
     }
