@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::support::{Client, Config, Home};
 
@@ -87,6 +88,35 @@ fn a_store_is_restored_from_its_dump() {
     };
     assert_eq!(facts(&dump), facts(&again));
     assert_eq!(from.get_many(&names).unwrap(), to.get_many(&names).unwrap());
+}
+
+#[test]
+fn a_dump_tells_what_was_fetched_and_when_it_was_last_accessed() {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    for key in ["named", "3.1", "2.1", "unseen", "3.2"] {
+        assert_eq!(client.set(key, "1").unwrap(), "STORED");
+    }
+    assert_eq!(client.set("1.1", "5").unwrap(), "STORED");
+    std::thread::sleep(Duration::from_millis(2100));
+    for key in ["named", "3.1", "1.1", "2.1"] {
+        client.get(key).unwrap().unwrap();
+    }
+    let time = |client: &mut Client| client.stats("").unwrap()["time"].parse::<u64>().unwrap();
+    let after = time(&mut client);
+    for entry in metadump(&mut client, "all") {
+        let (key, accessed) = (entry["key"].as_str(), entry["la"].parse::<u64>().unwrap());
+        let expected = match key {
+            "named" | "3.1" | "1.1" => ("yes", true),
+            // Of a counter nothing of the kind is kept.
+            "2.1" => ("no", true),
+            _ => ("no", false),
+        };
+        let is_new = accessed + 1 >= after && accessed <= after + 1;
+        assert_eq!((entry["fetch"].as_str(), is_new), expected, "{entry:?}");
+        assert!(accessed + 60 > after, "{entry:?}");
+    }
 }
 
 #[test]

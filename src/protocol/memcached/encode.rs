@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::command::refusal::Fault;
 use crate::command::{Hit, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
-use crate::value::Marks;
+use crate::value::{Head, Marks};
 
 /// Writes the reply to a command, or of a retrieval its last line.
 pub fn reply(reply: &Reply, out: &mut Vec<u8>) {
@@ -68,7 +68,8 @@ pub fn hit(
 
 /// Writes one entry of a dump.
 ///
-/// Of when an entry was last asked for nothing is kept: `la` is now and `fetch` is `no`.
+/// Of a counter, and of what a snapshot brought and nobody has asked for since, it is not known
+/// when it was last accessed: `la` is now and `fetch` is `no`.
 pub fn dumped(dump: Dump, key: Key<'_>, view: View<'_>, now: Time, out: &mut Vec<u8>) {
     let (class, expires) = (key.class(), view.expires.time().map(Time::seconds));
     let size = match view.value {
@@ -85,9 +86,16 @@ pub fn dumped(dump: Dump, key: Key<'_>, view: View<'_>, now: Time, out: &mut Vec
                 None => out.extend_from_slice(b" exp=-1"),
             }
             let View { cas, flags, .. } = view;
-            let (now, size) = (now.seconds(), size + key_len(key));
+            let idle_s = view
+                .head
+                .and_then(|head| head.idle_s(now))
+                .unwrap_or_default();
+            let accessed = now.seconds().saturating_sub(idle_s);
+            let was_fetched = |head: &Head| head.marks().has(Marks::FETCHED);
+            let fetched = yes_or_no(view.head.is_some_and(was_fetched));
+            let size = size + key_len(key);
             let rest = format_args!(
-                " la={now} cas={cas} fetch=no cls={class} size={size} flags={flags}\n"
+                " la={accessed} cas={cas} fetch={fetched} cls={class} size={size} flags={flags}\n"
             );
             write_part(rest, out);
         }
@@ -191,6 +199,11 @@ fn write_part(part: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
     use std::io::Write as _;
     // Writing to a vector does not fail.
     let _ = out.write_fmt(part);
+}
+
+/// What is true or not, in a word.
+pub fn yes_or_no(is_true: bool) -> &'static str {
+    if is_true { "yes" } else { "no" }
 }
 
 /// Writes one figure of `stats`.
