@@ -148,11 +148,19 @@ impl Books {
         }
     }
 
-    /// What went from the table of a page since the start.
+    /// What went from the table of a page since the start, or since that was
+    /// forgotten.
     pub(super) fn gone(&self, page: usize) -> Gone {
         self.pages
             .get(page)
             .map_or(Gone::default(), |page| page.gone)
+    }
+
+    /// Counts what goes from now on.
+    pub(super) fn forget_gone(&mut self) {
+        for page in &mut self.pages {
+            page.gone = Gone::default();
+        }
     }
 
     /// What all of the shard's tables take.

@@ -99,6 +99,12 @@ impl<N: Number> Counters<N> {
         self.extras.find(hash, |extra| extra.id == id)
     }
 
+    /// True if the counter has ended and is only still there.
+    pub(super) fn has_expired(&self, hash: u64, id: u32, now: Time) -> bool {
+        self.extra(hash, id)
+            .is_some_and(|extra| extra.expires.is_past(now))
+    }
+
     pub(super) fn view(&self, hash: u64, id: u32, now: Time) -> Option<View<'_>> {
         let counter = self.numbers.at(self.numbers.find(hash, id)?)?;
         Whole::new(*counter, self.extra(hash, id)).view(now)
@@ -198,10 +204,7 @@ impl<N: Number> Counters<N> {
     }
 
     fn end_if_expired(&mut self, hash: u64, id: u32, now: Time) {
-        if self
-            .extra(hash, id)
-            .is_some_and(|extra| extra.expires.is_past(now))
-        {
+        if self.has_expired(hash, id, now) {
             self.take_out(hash, id);
         }
     }

@@ -137,6 +137,13 @@ impl<'s> WriteSet<'s> {
             .view(hash, key, now)
     }
 
+    /// True if the entry at a key of a locked shard has ended and is only still there.
+    pub fn has_expired(&self, key: Key<'_>, now: Time) -> bool {
+        let hash = self.store.hashing().key(key);
+        let shard = self.guards.get(self.set.rank(shard_of(hash)));
+        shard.is_some_and(|shard| shard.has_expired(hash, key, now))
+    }
+
     /// The index at a key of a locked shard.
     pub fn index(&self, key: TypedKey, now: Time) -> Option<&Arc<Index>> {
         match self.view(Key::Typed(key), now)?.value {

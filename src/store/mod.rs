@@ -173,6 +173,13 @@ impl Store {
         types.iter().map(|(_, sizes)| sizes.entries).sum::<usize>() + named.entries
     }
 
+    /// Counts what expires and is evicted from now on.
+    pub fn forget_gone(&self) {
+        for at in 0..SHARDS {
+            self.write_nth(at).books.forget_gone();
+        }
+    }
+
     /// The sizes of each type, and of the named keys.
     pub fn sizes(&self) -> (Vec<(u16, Sizes)>, Sizes) {
         let types = self.types();

@@ -142,6 +142,17 @@ impl Shard {
         }
     }
 
+    /// True if the entry at a key has ended and is only still there: why there is none.
+    pub fn has_expired(&self, hash: u64, key: Key<'_>, now: Time) -> bool {
+        match key {
+            Key::Named(_) => self.named.has_expired(hash, key, now),
+            Key::Typed(typed) => {
+                let table = self.table(typed.prefix);
+                table.is_some_and(|table| table.has_expired(hash, typed, now))
+            }
+        }
+    }
+
     /// The value of a DATA entry, if its cas unique is this one.
     pub fn data(&self, hash: u64, key: TypedKey, cas: u64) -> Option<&Blob> {
         let table = self.table(key.prefix)?.data()?;

@@ -13,7 +13,7 @@ pub struct Sizes {
     pub gone: Gone,
 }
 
-/// Entries that went because they had expired, or to make room; since the start.
+/// Entries that went because they had expired, or to make room; since the start or `stats reset`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gone {
     /// How many were dropped after they had expired.

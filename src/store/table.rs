@@ -117,6 +117,15 @@ impl Table {
         }
     }
 
+    pub(super) fn has_expired(&self, hash: u64, key: TypedKey, now: Time) -> bool {
+        match self {
+            Self::Counter(table) => table.has_expired(hash, key.id, now),
+            Self::Counter64(table) => table.has_expired(hash, key.id, now),
+            Self::Index(table) => table.has_expired(hash, Key::Typed(key), now),
+            Self::Data(table) => table.has_expired(hash, Key::Typed(key), now),
+        }
+    }
+
     pub(super) fn put(
         &mut self,
         hashing: &Hashing,
