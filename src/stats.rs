@@ -3,20 +3,25 @@
 //! Invariant: a [`Tally`] has one writer, its worker, so that counting costs a load and a store;
 //! anyone may read it.
 
+mod classes;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use classes::Classes;
+pub use classes::Counts;
 
 use crate::limits::RATE_SECONDS;
 
 /// Makes the enum of what is counted and the list of all of it.
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $metric:ident,)*) => {
-        /// Something that is counted.
+    ($(#[$enum_doc:meta])* $name:ident: $($(#[$doc:meta])* $metric:ident,)*) => {
+        $(#[$enum_doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Metric {
+        pub enum $name {
             $($(#[$doc])* $metric,)*
         }
 
-        impl Metric {
+        impl $name {
             /// Every metric.
             pub const ALL: &'static [Self] = &[$(Self::$metric,)*];
         }
@@ -24,48 +29,62 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Keys asked for.
-    CmdGet,
-    /// Storage commands; of `mset` each item.
-    CmdSet,
-    /// `flush_all`.
-    CmdFlush,
-    /// `touch`, and keys of `gat`.
-    CmdTouch,
+    /// Something that is counted for each class, a type or the named keys, as in memcached for
+    /// each slab class. The general figure is the sum.
+    PerClass:
     /// Keys found.
     GetHits,
-    /// Keys not found.
-    GetMisses,
-    /// `delete` of what was not there.
-    DeleteMisses,
+    /// Storage commands; of `mset` each item.
+    CmdSet,
     /// `delete` of what was there.
     DeleteHits,
-    /// `incr` of what was not there.
-    IncrMisses,
     /// `incr` that counted.
     IncrHits,
-    /// `decr` of what was not there.
-    DecrMisses,
     /// `decr` that counted.
     DecrHits,
-    /// `cas` of what was not there.
-    CasMisses,
     /// `cas` that stored.
     CasHits,
     /// `cas` of what had changed.
     CasBadval,
     /// `touch` and `gat` of what was there.
     TouchHits,
+    /// Writes refused at the memory limit.
+    OutOfMemory,
+}
+
+metrics! {
+    /// Something that is counted.
+    Metric:
+    /// Keys asked for.
+    CmdGet,
+    /// `flush_all`.
+    CmdFlush,
+    /// `touch`, and keys of `gat`.
+    CmdTouch,
+    /// `me`.
+    CmdMeta,
+    /// Keys not found.
+    GetMisses,
+    /// Those of them that were there and had expired.
+    GetExpired,
+    /// `delete` of what was not there.
+    DeleteMisses,
+    /// `incr` of what was not there.
+    IncrMisses,
+    /// `decr` of what was not there.
+    DecrMisses,
+    /// `cas` of what was not there.
+    CasMisses,
     /// `touch` and `gat` of what was not there.
     TouchMisses,
     /// Values over `max_value`.
     StoreTooLarge,
-    /// Writes refused at the memory limit.
-    StoreNoMemory,
     /// Logins.
     AuthCmds,
     /// Logins that were refused.
     AuthErrors,
+    /// Connections closed because they were silent for too long.
+    IdleKicks,
     /// Bytes from clients.
     BytesRead,
     /// Bytes to clients.
@@ -100,27 +119,43 @@ metrics! {
 
 /// One worker's counters.
 #[derive(Debug)]
-pub struct Tally([AtomicU64; Metric::ALL.len()]);
+pub struct Tally {
+    all: [AtomicU64; Metric::ALL.len()],
+    classes: Classes,
+}
 
 impl Default for Tally {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self {
+            all: std::array::from_fn(|_| AtomicU64::new(0)),
+            classes: Classes::default(),
+        }
     }
 }
 
 impl Tally {
     /// Counts. Only the tally's own worker may.
     pub fn add(&self, metric: Metric, count: u64) {
-        if let Some(cell) = self.0.get(metric as usize) {
+        if let Some(cell) = self.all.get(metric as usize) {
             cell.store(cell.load(Relaxed).wrapping_add(count), Relaxed);
         }
     }
 
+    /// Counts one of a class. Only the tally's own worker may.
+    pub fn add_in(&self, class: u32, metric: PerClass) {
+        self.classes.add(class, metric, 1);
+    }
+
     /// What has been counted.
     pub fn get(&self, metric: Metric) -> u64 {
-        self.0
+        self.all
             .get(metric as usize)
             .map_or(0, |cell| cell.load(Relaxed))
+    }
+
+    /// What has been counted of each class of which something was.
+    pub fn classes(&self) -> impl Iterator<Item = (u32, Counts)> {
+        self.classes.counts()
     }
 }
 
@@ -169,10 +204,10 @@ mod tests {
     #[test]
     fn metrics_count_apart() {
         let tally = Tally::default();
-        tally.add(Metric::GetHits, 2);
-        tally.add(Metric::GetHits, 3);
+        tally.add(Metric::CmdGet, 2);
+        tally.add(Metric::CmdGet, 3);
         assert_eq!(
-            (tally.get(Metric::GetHits), tally.get(Metric::GetMisses)),
+            (tally.get(Metric::CmdGet), tally.get(Metric::GetMisses)),
             (5, 0)
         );
     }

@@ -16,9 +16,10 @@ pub struct Fetch<'a> {
 
 impl Fetch<'_> {
     /// What a reply says of one found entry.
-    pub fn hit(view: View<'_>) -> Hit {
+    pub fn hit(key: Key<'_>, view: View<'_>) -> Hit {
         Hit {
             value: view.value.to_value(),
+            class: key.class(),
             flags: view.flags,
             cas: view.cas,
         }

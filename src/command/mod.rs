@@ -107,6 +107,8 @@ pub enum Reply {
 pub struct Hit {
     /// The value.
     pub value: Value,
+    /// The class of its key: what figures are kept by.
+    pub class: u32,
     /// The client's flags.
     pub flags: u32,
     /// The cas unique.

@@ -97,7 +97,7 @@ impl Engine {
     /// under the lock of the entry.
     pub(super) fn hit(&self, key: Key<'_>, view: View<'_>, cold: &mut Vec<Cold>) -> Hit {
         self.note_use(view);
-        let mut hit = Fetch::hit(view);
+        let mut hit = Fetch::hit(key, view);
         self.fill(key, hit.cas, &mut hit.value, cold);
         hit
     }

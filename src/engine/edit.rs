@@ -1,6 +1,6 @@
 //! Edits of single entries, and of several at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
 use super::evict::Tries;
@@ -71,7 +71,9 @@ impl Engine {
             }
             let seen = shard.last_seq();
             let apply = |change, stamp| shard.apply(hash, change, stamp);
-            return Ok(self.commit(decided, (room, ctx.now), &turn.types, apply, seen)?);
+            let mut answer = self.commit(decided, (room, ctx.now), &turn.types, apply, seen)?;
+            answer.class = place.key.class();
+            return Ok(answer);
         }
     }
 
@@ -213,7 +215,7 @@ impl Engine {
     ) -> Result<Answer, Refusal> {
         let bytes = fetch.keys.iter().map(|key| key.len()).sum();
         let bytes = room_bytes(fetch.keys.len(), bytes);
-        let cold = RefCell::<Vec<_>>::default();
+        let (cold, expired) = (RefCell::<Vec<_>>::default(), Cell::new(0));
         let answer = self.edit_many(
             turn,
             &fetch.keys,
@@ -223,6 +225,8 @@ impl Engine {
                 let mut changes = Vec::with_capacity(places.len());
                 let mut cold = cold.borrow_mut();
                 cold.clear();
+                let missing = |place: &&Place<'_>| shards.has_expired(place.key, ctx.now);
+                expired.set(places.iter().filter(missing).count());
                 // One key after the other: what ends at once is not there the next time.
                 let ends = exptime.resolve(ctx.now).is_past(ctx.now);
                 let mut gone = HashSet::new();
@@ -241,6 +245,7 @@ impl Engine {
             },
         )?;
         Ok(Answer {
+            expired: u32::try_from(expired.get()).unwrap_or(u32::MAX),
             cold: cold.into_inner(),
             ..answer
         })

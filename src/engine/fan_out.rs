@@ -38,7 +38,10 @@ impl Engine {
             let step = step(&turn.types, index, arith)?;
             let seen = match self.look_up(index) {
                 Seen::Missing { seq } => {
-                    return Ok(Answer::read(Reply::NotFound, seq));
+                    return Ok(Answer {
+                        class: index.prefix.into(),
+                        ..Answer::read(Reply::NotFound, seq)
+                    });
                 }
                 Seen::Found(members) => members,
             };
@@ -76,6 +79,7 @@ impl Engine {
             let last_seq = shards.last_seq();
             let apply = |change: Change<'_>, stamp| shards.apply(change, stamp);
             let mut answer = self.commit(decided, (room, ctx.now), &turn.types, apply, last_seq)?;
+            answer.class = index.prefix.into();
             if let Reply::Number(members) = answer.reply {
                 if answer.wrote {
                     self.journal.add_work(members);

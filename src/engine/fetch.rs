@@ -27,13 +27,15 @@ impl Engine {
         if !turn.is_current(shard.types()) {
             return None;
         }
-        let mut cold = Vec::new();
+        let (mut cold, now) = (Vec::new(), self.clock.latest());
         let hit = shard
-            .view(hash, place.key, self.clock.latest())
+            .view(hash, place.key, now)
             .map(|view| self.hit(place.key, view, &mut cold));
+        let has_expired = hit.is_none() && shard.has_expired(hash, place.key, now);
         let reply = Reply::Hits(smallvec![hit]);
         Some(Answer {
             cold,
+            expired: has_expired.into(),
             ..Answer::read(reply, shard.last_seq())
         })
     }
@@ -59,12 +61,14 @@ impl Engine {
             }
         }
         let now = self.clock.latest();
-        let mut cold = Vec::new();
+        let (mut cold, mut expired) = (Vec::new(), 0);
         let hits = places.iter().map(|(hash, key)| {
-            shards
-                .shard(*hash)
-                .and_then(|shard| shard.view(*hash, *key, now))
-                .map(|view| self.hit(*key, view, &mut cold))
+            let shard = shards.shard(*hash)?;
+            let view = shard.view(*hash, *key, now);
+            if view.is_none() {
+                expired += u32::from(shard.has_expired(*hash, *key, now));
+            }
+            view.map(|view| self.hit(*key, view, &mut cold))
         });
         let reply = Reply::Hits(hits.collect());
         let seq = shards
@@ -72,6 +76,7 @@ impl Engine {
             .map(crate::store::shard::Shard::last_seq)
             .max();
         Ok(Some(Answer {
+            expired,
             cold,
             ..Answer::read(reply, seq.unwrap_or_default())
         }))

@@ -130,7 +130,10 @@ impl Engine {
             if let (Some(value), Some(old)) = (&mut reply.seen.value, old) {
                 self.fill(place.key, old.cas, value, &mut cold);
             }
+            let has_expired = old.is_none() && shard.has_expired(hash, place.key, ctx.now);
             return Ok(Some(Answer {
+                class: place.key.class(),
+                expired: has_expired.into(),
                 cold,
                 ..Answer::read(reply.into(), shard.last_seq())
             }));

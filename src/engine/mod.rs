@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 use crate::clock::{Clock, Tick, Time};
 use crate::command::{Change, Command, Context, Outcome, Place, Refusal, Reply};
 use crate::journal::{self, Journal, Refused, Room};
-use crate::key::Key;
+use crate::key::{Key, NAMED_CLASS};
 use crate::limits::LOOK_AHEAD;
 use crate::store::Store;
 use crate::store::shard::{Misfit, Stamp, place};
@@ -94,6 +94,12 @@ impl Turn {
         Arc::ptr_eq(&self.types, types)
     }
 
+    /// The class of a key as sent; that of the named keys if it is no key.
+    pub fn class(&self, raw: &[u8]) -> u32 {
+        let key = self.types.resolve(raw, self.settings.key_rules);
+        key.map_or(NAMED_CLASS, Key::class)
+    }
+
     fn place<'a>(&self, raw: &'a [u8]) -> Result<Place<'a>, Refusal> {
         let key = self.types.resolve(raw, self.settings.key_rules)?;
         place(&self.types, key).ok_or(Refusal::Internal("a resolved key has no type"))
@@ -109,6 +115,10 @@ pub struct Answer {
     pub seq: u64,
     /// The reply acknowledges a write that is in the journal.
     pub wrote: bool,
+    /// The class of the key, if it is about one key: what figures are kept by.
+    pub class: u32,
+    /// Of a retrieval: how many keys were not found because they had expired.
+    pub expired: u32,
     /// The sequence number of the change, journalled or not; 0 if there was none.
     pub stamp: u64,
     /// Of a fan-out: how many counters it changed.
@@ -148,6 +158,8 @@ impl Answer {
             reply,
             seq,
             wrote: false,
+            class: 0,
+            expired: 0,
             stamp: 0,
             fanned_out: None,
             cold: Vec::new(),

@@ -2,9 +2,9 @@
 
 use crate::command::meta::{Act, Meta, MetaReply, Status};
 use crate::command::refusal::Fault;
-use crate::command::{Command, Mode, Refusal, Reply};
-use crate::engine::Answer;
-use crate::stats::{Metric, Tally};
+use crate::command::{Command, Hit, Mode, Refusal, Reply};
+use crate::engine::{Answer, Turn};
+use crate::stats::{Metric, PerClass, Tally};
 
 /// Counts an error by who is at fault.
 pub(super) fn count_fault(tally: &Tally, fault: Fault) {
@@ -20,8 +20,9 @@ pub(super) fn count_refusal(tally: &Tally, refusal: &Refusal) {
     count_fault(tally, refusal.fault());
     match refusal {
         Refusal::TooLarge | Refusal::TooManyMembers { .. } => tally.add(Metric::StoreTooLarge, 1),
-        Refusal::OutOfMemory => tally.add(Metric::StoreNoMemory, 1),
-        Refusal::Key(_)
+        // Counted by class: see [`count_no_memory`].
+        Refusal::OutOfMemory
+        | Refusal::Key(_)
         | Refusal::Unreadable { .. }
         | Refusal::NotANumber { .. }
         | Refusal::Member { .. }
@@ -44,67 +45,64 @@ pub(super) fn count_refusal(tally: &Tally, refusal: &Refusal) {
     }
 }
 
+/// Counts a command that was refused for want of memory, by the class of its first key.
+pub(super) fn count_no_memory(tally: &Tally, turn: &Turn, command: &Command<'_>) {
+    let key = match command {
+        Command::PutMany(puts) => puts.first().map(|put| put.key),
+        Command::Fetch(_)
+        | Command::Put(_)
+        | Command::Arith(_)
+        | Command::Delete { .. }
+        | Command::Touch { .. }
+        | Command::FlushAll { .. }
+        | Command::Meta(_) => command.key(),
+    };
+    let class = turn.class(key.unwrap_or_default());
+    tally.add_in(class, PerClass::OutOfMemory);
+}
+
 /// Counts a command that was carried out.
-pub(super) fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
-    let missed = answer.reply == Reply::NotFound;
+pub(super) fn count(tally: &Tally, turn: &Turn, command: &Command<'_>, answer: &Answer) {
+    let (missed, class) = (answer.reply == Reply::NotFound, answer.class);
     match command {
         Command::Fetch(fetch) => {
-            let Reply::Hits(hits) = &answer.reply else {
-                return;
-            };
-            let found = hits.iter().flatten().count() as u64;
-            let asked = hits.len() as u64;
-            tally.add(Metric::CmdGet, asked);
-            tally.add(Metric::GetHits, found);
-            tally.add(Metric::GetMisses, asked - found);
-            if fetch.touch.is_some() {
-                tally.add(Metric::CmdTouch, asked);
-                tally.add(Metric::TouchHits, found);
-                tally.add(Metric::TouchMisses, asked - found);
+            if let Reply::Hits(hits) = &answer.reply {
+                count_hits(tally, hits, fetch.touch.is_some());
+                count_expired(tally, answer);
             }
         }
         Command::Put(put) => {
-            tally.add(Metric::CmdSet, 1);
+            tally.add_in(class, PerClass::CmdSet);
             let stored = answer.reply == Reply::Stored;
             tally.add(Metric::TotalItems, u64::from(stored));
             if matches!(put.mode, Mode::Cas(_)) {
-                tally.add(cas_metric(&answer.reply), 1);
+                count_cas(tally, class, &answer.reply);
             }
         }
         Command::PutMany(puts) => {
-            tally.add(Metric::CmdSet, puts.len() as u64);
+            for put in puts {
+                tally.add_in(turn.class(put.key), PerClass::CmdSet);
+            }
             tally.add(Metric::TotalItems, puts.len() as u64);
         }
         Command::Arith(arith) => {
-            let metric = match (arith.decr, missed) {
-                (false, false) => Metric::IncrHits,
-                (false, true) => Metric::IncrMisses,
-                (true, false) => Metric::DecrHits,
-                (true, true) => Metric::DecrMisses,
-            };
-            tally.add(metric, 1);
+            match (arith.decr, missed) {
+                (false, false) => tally.add_in(class, PerClass::IncrHits),
+                (false, true) => tally.add(Metric::IncrMisses, 1),
+                (true, false) => tally.add_in(class, PerClass::DecrHits),
+                (true, true) => tally.add(Metric::DecrMisses, 1),
+            }
             count_fan_out(tally, answer);
         }
-        Command::Delete { .. } => {
-            tally.add(
-                if missed {
-                    Metric::DeleteMisses
-                } else {
-                    Metric::DeleteHits
-                },
-                1,
-            );
-        }
+        Command::Delete { .. } if missed => tally.add(Metric::DeleteMisses, 1),
+        Command::Delete { .. } => tally.add_in(class, PerClass::DeleteHits),
         Command::Touch { .. } => {
             tally.add(Metric::CmdTouch, 1);
-            tally.add(
-                if missed {
-                    Metric::TouchMisses
-                } else {
-                    Metric::TouchHits
-                },
-                1,
-            );
+            if missed {
+                tally.add(Metric::TouchMisses, 1);
+            } else {
+                tally.add_in(class, PerClass::TouchHits);
+            }
         }
         Command::FlushAll { .. } => tally.add(Metric::CmdFlush, 1),
         Command::Meta(meta) => {
@@ -115,33 +113,63 @@ pub(super) fn count(tally: &Tally, command: &Command<'_>, answer: &Answer) {
     }
 }
 
+fn count_hits(tally: &Tally, hits: &[Option<Hit>], touched: bool) {
+    let (asked, mut found) = (hits.len() as u64, 0);
+    for hit in hits.iter().flatten() {
+        found += 1;
+        tally.add_in(hit.class, PerClass::GetHits);
+        if touched {
+            tally.add_in(hit.class, PerClass::TouchHits);
+        }
+    }
+    tally.add(Metric::CmdGet, asked);
+    tally.add(Metric::GetMisses, asked - found);
+    if touched {
+        tally.add(Metric::CmdTouch, asked);
+        tally.add(Metric::TouchMisses, asked - found);
+    }
+}
+
+fn count_expired(tally: &Tally, answer: &Answer) {
+    if answer.expired > 0 {
+        tally.add(Metric::GetExpired, answer.expired.into());
+    }
+}
+
 /// As the classic commands that do the same.
 fn count_meta(tally: &Tally, meta: &Meta<'_>, reply: &MetaReply, answer: &Answer) {
-    let done = reply.status == Status::Done;
-    let hit_or_miss = |hit, miss| tally.add(if done { hit } else { miss }, 1);
+    let class = answer.class;
+    let hit_or_miss = |hit, miss| {
+        if reply.status == Status::Done {
+            tally.add_in(class, hit);
+        } else {
+            tally.add(miss, 1);
+        }
+    };
     match &meta.act {
         Act::Get(get) if get.touches() => {
             tally.add(Metric::CmdTouch, 1);
-            hit_or_miss(Metric::TouchHits, Metric::TouchMisses);
+            hit_or_miss(PerClass::TouchHits, Metric::TouchMisses);
         }
         Act::Get(_) => {
             tally.add(Metric::CmdGet, 1);
-            hit_or_miss(Metric::GetHits, Metric::GetMisses);
+            hit_or_miss(PerClass::GetHits, Metric::GetMisses);
+            count_expired(tally, answer);
         }
         Act::Set(set) => {
-            tally.add(Metric::CmdSet, 1);
+            tally.add_in(class, PerClass::CmdSet);
             tally.add(Metric::TotalItems, u64::from(answer.wrote));
             match (set.compare, reply.status) {
-                (Some(_), Status::Done) => tally.add(Metric::CasHits, 1),
-                (Some(_), Status::Exists) => tally.add(Metric::CasBadval, 1),
+                (Some(_), Status::Done) => tally.add_in(class, PerClass::CasHits),
+                (Some(_), Status::Exists) => tally.add_in(class, PerClass::CasBadval),
                 (Some(_), Status::NotFound) => tally.add(Metric::CasMisses, 1),
                 (Some(_) | None, _) => {}
             }
         }
-        Act::Delete(_) => hit_or_miss(Metric::DeleteHits, Metric::DeleteMisses),
-        Act::Arith(step) if step.decr => hit_or_miss(Metric::DecrHits, Metric::DecrMisses),
-        Act::Arith(_) => hit_or_miss(Metric::IncrHits, Metric::IncrMisses),
-        Act::Debug => {}
+        Act::Delete(_) => hit_or_miss(PerClass::DeleteHits, Metric::DeleteMisses),
+        Act::Arith(step) if step.decr => hit_or_miss(PerClass::DecrHits, Metric::DecrMisses),
+        Act::Arith(_) => hit_or_miss(PerClass::IncrHits, Metric::IncrMisses),
+        Act::Debug => tally.add(Metric::CmdMeta, 1),
     }
     count_fan_out(tally, answer);
 }
@@ -153,10 +181,10 @@ fn count_fan_out(tally: &Tally, answer: &Answer) {
     }
 }
 
-fn cas_metric(reply: &Reply) -> Metric {
+fn count_cas(tally: &Tally, class: u32, reply: &Reply) {
     match reply {
-        Reply::Exists => Metric::CasBadval,
-        Reply::NotFound => Metric::CasMisses,
+        Reply::Exists => tally.add_in(class, PerClass::CasBadval),
+        Reply::NotFound => tally.add(Metric::CasMisses, 1),
         Reply::Stored
         | Reply::NotStored
         | Reply::Deleted
@@ -164,6 +192,6 @@ fn cas_metric(reply: &Reply) -> Metric {
         | Reply::Ok
         | Reply::Number(_)
         | Reply::Hits(_)
-        | Reply::Meta(_) => Metric::CasHits,
+        | Reply::Meta(_) => tally.add_in(class, PerClass::CasHits),
     }
 }

@@ -123,11 +123,19 @@ impl Listener {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    inside.shared.clients().pauses.fetch_add(1, Relaxed);
+                    let clients = inside.shared.clients();
+                    clients.pauses.fetch_add(1, Relaxed);
+                    clients.pausing.fetch_add(1, Relaxed);
                     REJECTED.run(Tick::now(), || {
                         tracing::warn!(%error, listener = %self.name, "accepting pauses");
                     });
+                    let begun = Tick::now();
                     tokio::time::sleep(pause).await;
+                    let paused_us = u64::try_from(begun.elapsed().as_micros());
+                    clients
+                        .paused_us
+                        .fetch_add(paused_us.unwrap_or_default(), Relaxed);
+                    clients.pausing.fetch_sub(1, Relaxed);
                     pause = (pause * 2).min(PAUSE.1);
                 }
             }

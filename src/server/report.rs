@@ -2,16 +2,17 @@
 //! parse it, then ours. The type's number serves as the "slab class", so that every monitor shows
 //! panels by type.
 
+mod classes;
+
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::process::{self, Cpu};
 use super::shared::Shared;
 use crate::config::Config;
-use crate::key::NAMED_CLASS;
 use crate::protocol::memcached::encode::{end, stat, write_line};
 use crate::protocol::memcached::error::Complaint;
 use crate::protocol::memcached::words::Words;
-use crate::stats::{Metric, Rates};
+use crate::stats::{Counts, Metric, PerClass, Rates};
 use crate::store::sizes::Sizes;
 
 /// Writes the answer to `stats <topic> <rest>`.
@@ -24,8 +25,8 @@ pub fn stats(
     match topic {
         b"" => general(shared, out),
         b"settings" => settings(shared, out),
-        b"items" => items(shared, out),
-        b"slabs" => slabs(shared, out),
+        b"items" => classes::items(shared, out),
+        b"slabs" => classes::slabs(shared, out),
         b"sizes" => stat("sizes_status", "disabled", out),
         b"conns" => conns(shared, out),
         b"types" => types(shared, out),
@@ -60,6 +61,7 @@ struct Figures<'s> {
     config: std::sync::Arc<Config>,
     cpu: Cpu,
     all: Sizes,
+    classes: Counts,
     journal: crate::journal::Stats,
     rates: Rates,
 }
@@ -67,14 +69,17 @@ struct Figures<'s> {
 /// A figure of `stats`, and how it is found.
 enum Source {
     Counter(Metric),
+    /// The sum of all classes.
+    Classes(PerClass),
     Number(fn(&Figures<'_>) -> u64),
     Text(fn(&Figures<'_>) -> String),
-    /// A name of memcached's for what this server does not have: no binary or meta protocol, no
-    /// authentication, no eviction, no slabs, no LRU. Monitors want to see it all the same.
+    /// A name of memcached's for what this server does not have: no slabs, no crawler and no
+    /// threads behind its lists, no logs for clients, no buffers of a fixed number. What is flushed
+    /// is gone at once, so nobody finds it. Monitors want to see the names all the same.
     Nothing,
 }
 
-use Source::{Counter, Nothing, Number, Text};
+use Source::{Classes, Counter, Nothing, Number, Text};
 
 /// memcached's general list, in its order.
 const GENERAL: &[(&str, Source)] = &[
@@ -109,38 +114,45 @@ const GENERAL: &[(&str, Source)] = &[
     ("read_buf_oom", Nothing),
     ("reserved_fds", Nothing),
     ("cmd_get", Counter(Metric::CmdGet)),
-    ("cmd_set", Counter(Metric::CmdSet)),
+    ("cmd_set", Classes(PerClass::CmdSet)),
     ("cmd_flush", Counter(Metric::CmdFlush)),
     ("cmd_touch", Counter(Metric::CmdTouch)),
-    ("cmd_meta", Nothing),
-    ("get_hits", Counter(Metric::GetHits)),
+    ("cmd_meta", Counter(Metric::CmdMeta)),
+    ("get_hits", Classes(PerClass::GetHits)),
     ("get_misses", Counter(Metric::GetMisses)),
-    ("get_expired", Nothing),
+    ("get_expired", Counter(Metric::GetExpired)),
     ("get_flushed", Nothing),
     ("delete_misses", Counter(Metric::DeleteMisses)),
-    ("delete_hits", Counter(Metric::DeleteHits)),
+    ("delete_hits", Classes(PerClass::DeleteHits)),
     ("incr_misses", Counter(Metric::IncrMisses)),
-    ("incr_hits", Counter(Metric::IncrHits)),
+    ("incr_hits", Classes(PerClass::IncrHits)),
     ("decr_misses", Counter(Metric::DecrMisses)),
-    ("decr_hits", Counter(Metric::DecrHits)),
+    ("decr_hits", Classes(PerClass::DecrHits)),
     ("cas_misses", Counter(Metric::CasMisses)),
-    ("cas_hits", Counter(Metric::CasHits)),
-    ("cas_badval", Counter(Metric::CasBadval)),
-    ("touch_hits", Counter(Metric::TouchHits)),
+    ("cas_hits", Classes(PerClass::CasHits)),
+    ("cas_badval", Classes(PerClass::CasBadval)),
+    ("touch_hits", Classes(PerClass::TouchHits)),
     ("touch_misses", Counter(Metric::TouchMisses)),
     ("store_too_large", Counter(Metric::StoreTooLarge)),
-    ("store_no_memory", Counter(Metric::StoreNoMemory)),
+    ("store_no_memory", Classes(PerClass::OutOfMemory)),
     ("auth_cmds", Counter(Metric::AuthCmds)),
     ("auth_errors", Counter(Metric::AuthErrors)),
+    ("idle_kicks", Counter(Metric::IdleKicks)),
     ("bytes_read", Counter(Metric::BytesRead)),
     ("bytes_written", Counter(Metric::BytesWritten)),
     ("limit_maxbytes", Number(limit_bytes)),
-    ("accepting_conns", Number(|_| 1)),
+    (
+        "accepting_conns",
+        Number(|of| (of.shared.clients().pausing.load(Relaxed) == 0).into()),
+    ),
     (
         "listen_disabled_num",
         Number(|of| of.shared.clients().pauses.load(Relaxed)),
     ),
-    ("time_in_listen_disabled_us", Nothing),
+    (
+        "time_in_listen_disabled_us",
+        Number(|of| of.shared.clients().paused_us.load(Relaxed)),
+    ),
     ("threads", Number(|of| of.shared.tallies().len() as u64)),
     ("conn_yields", Counter(Metric::ConnYields)),
     ("hash_power_level", Nothing),
@@ -270,8 +282,13 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     for (_, sizes) in types {
         all += sizes;
     }
+    let mut classes = Counts::default();
+    for counts in shared.counted_in_classes().into_values() {
+        classes += counts;
+    }
     let figures = Figures {
         shared,
+        classes,
         config: shared.config(),
         cpu: process::cpu_seconds(),
         all,
@@ -281,6 +298,7 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     for (name, source) in GENERAL.iter().chain(OURS) {
         match source {
             Counter(metric) => stat(name, shared.counted(*metric), out),
+            Classes(metric) => stat(name, figures.classes.get(*metric), out),
             Number(find) => stat(name, find(&figures), out),
             Text(find) => stat(name, find(&figures), out),
             Nothing => stat(name, 0, out),
@@ -348,95 +366,6 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
         } else {
             "reject"
         },
-        out,
-    );
-}
-
-/// The entries of each class that has some.
-fn classes(shared: &Shared) -> Vec<(u32, Sizes)> {
-    let (types, named) = shared.engine().store().sizes();
-    let types = types
-        .into_iter()
-        .map(|(prefix, sizes)| (prefix.into(), sizes));
-    let mut classes: Vec<_> = types.chain([(NAMED_CLASS, named)]).collect();
-    classes.retain(|(_, sizes)| sizes.entries > 0);
-    classes
-}
-
-fn items(shared: &Shared, out: &mut Vec<u8>) {
-    for (class, sizes) in classes(shared) {
-        stat(&format!("items:{class}:number"), sizes.entries, out);
-        stat(&format!("items:{class}:mem_requested"), sizes.bytes, out);
-        let gone = sizes.gone;
-        for (name, figure) in [
-            ("evicted", gone.evicted),
-            ("evicted_nonzero", gone.evicted_nonzero),
-            ("evicted_time", gone.evicted_time_s),
-            ("evicted_unfetched", gone.evicted_unfetched),
-            ("evicted_active", gone.evicted_active),
-            ("reclaimed", gone.reclaimed),
-            ("expired_unfetched", gone.expired_unfetched),
-        ] {
-            stat(&format!("items:{class}:{name}"), figure, out);
-        }
-        for name in [
-            "number_hot",
-            "number_warm",
-            "number_cold",
-            "age_hot",
-            "age_warm",
-            "age",
-            "outofmemory",
-            "tailrepairs",
-            "crawler_reclaimed",
-            "crawler_items_checked",
-            "lrutail_reflocked",
-            "moves_to_cold",
-            "moves_to_warm",
-            "moves_within_lru",
-            "direct_reclaims",
-            "hits_to_hot",
-            "hits_to_warm",
-            "hits_to_cold",
-            "hits_to_temp",
-        ] {
-            stat(&format!("items:{class}:{name}"), 0, out);
-        }
-    }
-}
-
-fn slabs(shared: &Shared, out: &mut Vec<u8>) {
-    let classes = classes(shared);
-    for (class, sizes) in &classes {
-        let (entries, bytes) = (sizes.entries, sizes.bytes);
-        stat(
-            &format!("{class}:chunk_size"),
-            bytes.div_ceil(entries.max(1)),
-            out,
-        );
-        stat(&format!("{class}:chunks_per_page"), entries, out);
-        stat(&format!("{class}:total_pages"), 1, out);
-        stat(&format!("{class}:total_chunks"), entries, out);
-        stat(&format!("{class}:used_chunks"), entries, out);
-        for name in [
-            "free_chunks",
-            "free_chunks_end",
-            "get_hits",
-            "cmd_set",
-            "delete_hits",
-            "incr_hits",
-            "decr_hits",
-            "cas_hits",
-            "cas_badval",
-            "touch_hits",
-        ] {
-            stat(&format!("{class}:{name}"), 0, out);
-        }
-    }
-    stat("active_slabs", classes.len(), out);
-    stat(
-        "total_malloced",
-        classes.iter().map(|(_, sizes)| sizes.bytes).sum::<usize>(),
         out,
     );
 }

@@ -1,13 +1,13 @@
 //! What all threads of the server share: the engine, the configuration, the figures, who is
 //! connected, and the way to the upkeep thread.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -23,7 +23,7 @@ use crate::command::Refusal;
 use crate::config::{Config, TermFrom};
 use crate::engine::{Engine, Settings};
 use crate::limits::MEMBERS_MAX;
-use crate::stats::{Metric, Rates, Tally};
+use crate::stats::{Counts, Metric, Rates, Tally};
 
 /// Who is at the other end: shown as the address, in logs and `stats conns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,19 @@ pub struct Clients {
     pub rejected: AtomicU64,
     /// How often accepting had to pause because the system had no more descriptors.
     pub pauses: AtomicU64,
+    /// How long it paused so far, in microseconds.
+    pub paused_us: AtomicU64,
+    /// How many listeners pause now.
+    pub pausing: AtomicUsize,
+}
+
+impl Clients {
+    /// Counts from now on. Who is connected stays.
+    fn reset(&self) {
+        for count in [&self.total, &self.rejected, &self.pauses, &self.paused_us] {
+            count.store(0, Relaxed);
+        }
+    }
 }
 
 /// What the threads share.
@@ -103,9 +116,16 @@ pub struct Shared {
     tallies: Vec<Arc<Tally>>,
     rates: Mutex<Rates>,
     /// What was counted when `stats reset` was last asked for.
-    baseline: Mutex<Vec<u64>>,
+    baseline: Mutex<Baseline>,
     orders: mpsc::Sender<Order>,
     print_commands: bool,
+}
+
+/// What was counted at some time.
+#[derive(Debug, Default)]
+struct Baseline {
+    metrics: Vec<u64>,
+    classes: BTreeMap<u32, Counts>,
 }
 
 /// Bad requests are logged, but no client can fill the log with them.
@@ -133,7 +153,7 @@ impl Shared {
             clients: Clients::default(),
             tallies: (0..threads).map(|_| Arc::default()).collect(),
             rates: Mutex::default(),
-            baseline: Mutex::new(vec![0; Metric::ALL.len()]),
+            baseline: Mutex::default(),
             orders,
             print_commands,
         })
@@ -213,6 +233,7 @@ impl Shared {
         let baseline = self
             .baseline
             .lock()
+            .metrics
             .get(metric as usize)
             .copied()
             .unwrap_or_default();
@@ -224,16 +245,40 @@ impl Shared {
         self.tallies.iter().map(|tally| tally.get(metric)).sum()
     }
 
+    /// What has been counted of each class since the last `stats reset`.
+    pub fn counted_in_classes(&self) -> BTreeMap<u32, Counts> {
+        let mut classes = self.classes();
+        for (class, before) in &self.baseline.lock().classes {
+            if let Some(counts) = classes.get_mut(class) {
+                *counts = counts.since(*before);
+            }
+        }
+        classes.retain(|_, counts| !counts.is_empty());
+        classes
+    }
+
+    /// What has been counted of each class since the start.
+    fn classes(&self) -> BTreeMap<u32, Counts> {
+        let mut classes = BTreeMap::<u32, Counts>::new();
+        for (class, counts) in self.tallies.iter().flat_map(|tally| tally.classes()) {
+            *classes.entry(class).or_default() += counts;
+        }
+        classes
+    }
+
     /// Counts from now on: `stats reset`.
     pub fn reset_counters(&self) {
+        self.clients.reset();
+        self.engine.store().forget_gone();
         self.engine.store().holds().reset();
         self.engine.journal().holds().reset();
         self.engine.store().waits().reset();
         self.engine.journal().waits().reset();
-        *self.baseline.lock() = Metric::ALL
-            .iter()
-            .map(|metric| self.total(*metric))
-            .collect();
+        let metrics = Metric::ALL.iter().map(|metric| self.total(*metric));
+        *self.baseline.lock() = Baseline {
+            metrics: metrics.collect(),
+            classes: self.classes(),
+        };
     }
 
     /// Gives the upkeep thread an order. False if it has ended: the server is stopping.

@@ -397,6 +397,9 @@ impl Worker {
                 if let Some(cause) = cause {
                     tracing::info!(client = %connection.client().peer, "closed: {cause}");
                 }
+                if is_silent && !connection.is_closing() {
+                    self.tally.add(Metric::IdleKicks, 1);
+                }
                 if is_silent || cause.is_some() || connection.is_login_overdue(now) {
                     connection.abandon();
                 }

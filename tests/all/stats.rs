@@ -1,8 +1,13 @@
 //! `stats`: the names that monitors look for, in the form that they can read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use storage_server::clock::{SimClock, Time};
+use storage_server::journal::sim::SimDisk;
 
 use crate::support::memcached::Memcached;
+use crate::support::memory::{MemoryServer, MemoryWire};
 use crate::support::{Client, Config, Home};
 
 /// memcached's general names that clients, exporters and agents read.
@@ -87,12 +92,195 @@ fn every_name_that_memcached_has_is_there() {
         assert_eq!(client.set("name", "x").unwrap(), "STORED");
     }
     ours.set("2.1", "5").unwrap();
-    for (topic, least) in [("", 70), ("items", 20), ("slabs", 14), ("conns", 4)] {
+    let topics = [("", 70), ("items", 20), ("slabs", 14), ("conns", 4)];
+    for (topic, least) in topics {
         let (ours, theirs) = (names(&mut ours, topic), names(&mut theirs, topic));
         let missing: Vec<_> = theirs.difference(&ours).collect();
         assert!(missing.is_empty(), "stats {topic}: {missing:?}");
         assert!(theirs.len() >= least, "stats {topic}: {theirs:?}");
     }
+}
+
+/// The general figures that are also told of each class.
+const CLASSED: [&str; 8] = [
+    "get_hits",
+    "cmd_set",
+    "delete_hits",
+    "incr_hits",
+    "decr_hits",
+    "cas_hits",
+    "cas_badval",
+    "touch_hits",
+];
+
+/// Commands of every kind on a key, and what they count of its class.
+const USED: &str = "set KEY 0 0 1\r\n5\r\nget KEY KEY no\r\ngat 0 KEY\r\ntouch KEY 0\r\n\
+    cas KEY 0 0 1 1\r\n7\r\nmg KEY v\r\nms KEY 1\r\n6\r\nmg KEY T0\r\ndelete KEY\r\n\
+    delete KEY\r\nms KEY 1\r\n6\r\nmd KEY\r\nmset KEY 0 0 1 KEY 0 0 1\r\n1\r\n2\r\n";
+
+#[test]
+fn what_is_counted_of_the_classes_sums_up_to_the_general_figures() {
+    let server = MemoryServer::start(&Config::standard().text(), SimDisk::new());
+    let mut wire = server.connect();
+    for key in ["1.1", "2.1", "3.1", "6.1", "name"] {
+        wire.ask(USED.replace("KEY", key).as_bytes());
+    }
+    wire.ask(b"incr 2.9 1\r\ndecr 2.9 1\r\nma 6.9\r\nma 6.9 MD\r\nincr 1.1 1\r\n");
+    let slabs = figures(&mut wire, "slabs");
+    let sum = |name: &str| -> u64 {
+        let of = slabs
+            .iter()
+            .filter(|(key, _)| key.ends_with(&format!(":{name}")));
+        of.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    };
+    let general = figures(&mut wire, "");
+    for name in CLASSED {
+        assert_eq!(general[name], sum(name).to_string(), "{name}");
+    }
+    let all = CLASSED.map(|name| slabs[&format!("65536:{name}")].clone());
+    assert_eq!(all, ["4", "6", "2", "0", "0", "0", "1", "3"]);
+    let counters = CLASSED.map(|name| slabs[&format!("2:{name}")].clone());
+    assert_eq!(counters[..5], ["4", "6", "2", "1", "1"]);
+    assert_eq!(slabs["6:incr_hits"], "1");
+    assert_eq!(slabs["1:incr_hits"], "1");
+    wire.ask(b"stats reset\r\n");
+    let slabs = figures(&mut wire, "slabs");
+    assert_eq!(slabs["65536:get_hits"], "0");
+    assert_eq!(figures(&mut wire, "")["get_hits"], "0");
+}
+
+/// The answer to `stats <topic>`.
+fn figures(wire: &mut MemoryWire, topic: &str) -> BTreeMap<String, String> {
+    let text = wire.ask(format!("stats {topic}\r\n").as_bytes());
+    let text = String::from_utf8(text).unwrap();
+    let stats = text.lines().filter_map(|line| line.strip_prefix("STAT "));
+    let pairs = stats.filter_map(|line| line.split_once(' '));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn keys_that_had_expired_and_debugging_are_counted() {
+    let clock = SimClock::new(Time(1_700_000_000_000));
+    let config = Config::standard().text();
+    let server = MemoryServer::start_at(&config, SimDisk::new(), &clock);
+    let mut wire = server.connect();
+    let keys = ["1.1", "2.1", "3.1", "name"];
+    for key in keys {
+        wire.ask(format!("set {key} 0 1 1\r\n7\r\n").as_bytes());
+    }
+    wire.ask(b"get 2.1 2.9\r\nme 2.1\r\n");
+    let expired = |wire: &mut MemoryWire| figures(wire, "")["get_expired"].clone();
+    assert_eq!(expired(&mut wire), "0");
+    clock.pass_us(1_000_000);
+    // One by one, together, to be touched, and by the meta command.
+    for key in keys {
+        wire.ask(format!("get {key}\r\n").as_bytes());
+    }
+    assert_eq!(expired(&mut wire), "4");
+    wire.ask(b"get 1.1 2.1 2.9 name\r\n");
+    assert_eq!(expired(&mut wire), "7");
+    wire.ask(b"gat 0 3.1 2.9\r\nmg 2.1 v\r\nmg 2.9\r\n");
+    assert_eq!(expired(&mut wire), "9");
+    server.engine().tidy(Duration::MAX);
+    wire.ask(b"get name\r\n");
+    let general = figures(&mut wire, "");
+    assert_eq!(
+        (&*general["get_expired"], &*general["cmd_meta"]),
+        ("9", "1")
+    );
+    assert_eq!(general["reclaimed"], "4");
+    wire.ask(b"stats reset\r\n");
+    let general = figures(&mut wire, "");
+    for name in ["get_expired", "cmd_meta", "reclaimed", "expired_unfetched"] {
+        assert_eq!(general[name], "0", "{name}");
+    }
+}
+
+#[test]
+fn who_finds_no_memory_is_counted_by_class() {
+    let server = MemoryServer::start(&Config::standard().text(), SimDisk::new());
+    let mut wire = server.connect();
+    wire.ask(b"cache_memlimit 8\r\n");
+    let value = "v".repeat(1 << 20);
+    for id in 0..10 {
+        wire.ask(format!("set 3.{id} 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
+    }
+    let long = "n".repeat(1 << 20);
+    wire.ask(format!("set name 0 0 {}\r\n{long}\r\n", long.len()).as_bytes());
+    let (items, general) = (figures(&mut wire, "items"), figures(&mut wire, ""));
+    let of = |class: u32| {
+        items[&format!("items:{class}:outofmemory")]
+            .parse::<u64>()
+            .unwrap()
+    };
+    assert!(of(3) >= 2, "{items:?}");
+    assert_eq!((of(65536), &*items["items:65536:number"]), (1, "0"));
+    assert_eq!(general["store_no_memory"], (of(3) + of(65536)).to_string());
+    assert_eq!(items["items:3:number_cold"], items["items:3:number"]);
+}
+
+/// Both servers, on which a key has been used in every way.
+fn used_both(ours: &mut Client, theirs: &mut Client) {
+    for client in [ours, theirs] {
+        client.set("name", "1").unwrap();
+        for line in [
+            "incr name 1",
+            "decr name 1",
+            "touch name 0",
+            "me name",
+            "delete no",
+        ] {
+            client.ask(line).unwrap();
+        }
+        client.get("name").unwrap().unwrap();
+        client.get("no").unwrap();
+        client.ask("delete name").unwrap();
+    }
+}
+
+#[test]
+fn a_reset_takes_back_to_0_what_it_does_in_memcached() {
+    let Some(program) = Memcached::program() else {
+        println!("SKIPPED: no memcached here");
+        return;
+    };
+    let memcached = Memcached::start(&program);
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let (mut ours, mut theirs) = (daemon.client(), Client::connect(memcached.addr()).unwrap());
+    used_both(&mut ours, &mut theirs);
+    let before = theirs.stats("").unwrap();
+    for client in [&mut ours, &mut theirs] {
+        assert_eq!(client.ask("stats reset").unwrap(), "RESET");
+    }
+    let (ours, theirs) = (ours.stats("").unwrap(), theirs.stats("").unwrap());
+    let reset: Vec<_> = theirs
+        .iter()
+        .filter(|(name, value)| *value == "0" && before[*name] != "0")
+        .map(|(name, _)| name.as_str())
+        .collect();
+    for name in ["total_connections", "cmd_set", "total_items", "cmd_meta"] {
+        assert!(reset.contains(&name), "{name}: {reset:?}");
+    }
+    let left: Vec<_> = reset.iter().filter(|name| ours[**name] != "0").collect();
+    assert!(left.is_empty(), "not reset: {left:?}");
+}
+
+#[test]
+fn who_is_closed_for_silence_is_counted() {
+    let home = Home::new(Config::standard().with("server", "idle_timeout", "1"));
+    let daemon = home.start();
+    let mut silent = [daemon.client(), daemon.client()];
+    for client in &mut silent {
+        client.ask("version").unwrap();
+    }
+    for client in &mut silent {
+        assert!(client.line().is_err(), "it is closed");
+    }
+    let kicks = daemon.client().stats("").unwrap()["idle_kicks"].clone();
+    assert_eq!(kicks, "2");
 }
 
 #[test]

@@ -204,7 +204,12 @@ impl Session {
         match (is_all, reply.seen.value) {
             (Ok(false), Some(value)) => {
                 let (flags, cas) = (reply.seen.flags, answer.stamp);
-                let begun = Hit { value, flags, cas };
+                let begun = Hit {
+                    value,
+                    class: answer.class,
+                    flags,
+                    cas,
+                };
                 let found = Found::of(vec![(Box::default(), begun)], at, Vec::new(), false);
                 let found = Found {
                     is_list: false,
