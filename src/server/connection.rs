@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::buffers::{Rest, Share};
 use super::output::Output;
 use super::pace::Pace;
-use super::shared::Client;
+use super::shared::{Client, Phase};
 use super::socket::Writer;
 use super::worker::Worker;
 use crate::stats::Metric;
@@ -213,6 +213,7 @@ impl Connection {
     /// The replies wait for a sync from now on.
     pub fn hold(&self) {
         self.state.set(State::Held);
+        self.client.enter(Phase::Wait);
     }
 
     /// Sends the replies; in the background if the client does not read them at once.
@@ -224,6 +225,7 @@ impl Connection {
             }
             Poll::Pending => {
                 self.state.set(State::Sending);
+                self.client.enter(Phase::Write);
                 let (connection, worker) = (Rc::clone(self), Rc::clone(worker));
                 tokio::task::spawn_local(async move {
                     while connection.is_writable().await
@@ -302,7 +304,10 @@ impl Connection {
     }
 
     fn be_idle(&self) {
-        self.state.set(State::Idle);
+        let was = self.state.replace(State::Idle);
+        if matches!(was, State::Held | State::Sending) {
+            self.client.enter(Phase::Read);
+        }
         if self.awaited.get() {
             self.idle.notify_one();
         }

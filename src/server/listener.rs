@@ -1,9 +1,10 @@
 //! Listening and accepting: one acceptor, and the least loaded worker gets the connection.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::fs::Mode;
@@ -12,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::files;
 use super::handshake::{Arrival, Handshakes};
 use super::logging::RateLimit;
-use super::shared::{Client, Peer, Shared};
+use super::shared::{Client, Listening, Peer, Shared};
 use super::socket::Accepted;
 use super::worker::{Handle, Message, least_loaded};
 use crate::clock::Tick;
@@ -104,6 +105,16 @@ impl Listener {
         &self.name
     }
 
+    /// As `stats` shows it.
+    pub fn listening(&self) -> Listening {
+        let fd = match &self.socket {
+            Socket::Tcp(socket) | Socket::Tls(socket) => socket.as_raw_fd(),
+            Socket::Unix(socket, _) => socket.as_raw_fd(),
+        };
+        let name = Arc::clone(&self.name);
+        Listening { fd, name }
+    }
+
     /// The same, if it is an address that telnet can talk to.
     pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
         match &self.socket {
@@ -176,6 +187,7 @@ impl Listener {
             fd: socket.fd(),
             must_log_in: self.must_log_in,
             last_heard_s: AtomicU64::new(shared.uptime_s()),
+            phase: AtomicU8::default(),
         });
         shared
             .clients()

@@ -161,6 +161,8 @@ async fn serve(
     };
 
     let running = Running::start((engine, access), &config, origin, log)?;
+    let listening = &running.shared.clients().listening;
+    listening.get_or_init(|| listeners.iter().map(Listener::listening).collect());
     announce(&listeners, &config);
     if detach::is_child() {
         detach::child_ready()?;

@@ -7,7 +7,7 @@ mod classes;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::process::{self, Cpu};
-use super::shared::Shared;
+use super::shared::{Listening, Shared};
 use crate::config::Config;
 use crate::protocol::memcached::encode::{end, stat, write_line};
 use crate::protocol::memcached::error::Complaint;
@@ -372,12 +372,30 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
 
 fn conns(shared: &Shared, out: &mut Vec<u8>) {
     let uptime = shared.uptime_s();
+    for Listening { fd, name } in shared.clients().listening.get().into_iter().flatten() {
+        stat(&format!("{fd}:addr"), with_scheme(name), out);
+        stat(&format!("{fd}:state"), "conn_listening", out);
+        stat(&format!("{fd}:secs_since_last_cmd"), uptime, out);
+    }
     for client in &shared.clients().connected {
         let (fd, silent) = (client.fd, client.silent_s(uptime));
         stat(&format!("{fd}:addr"), &client.peer, out);
-        stat(&format!("{fd}:listen_addr"), &client.listener, out);
-        stat(&format!("{fd}:state"), "conn_read", out);
+        stat(
+            &format!("{fd}:listen_addr"),
+            with_scheme(&client.listener),
+            out,
+        );
+        stat(&format!("{fd}:state"), client.phase().name(), out);
         stat(&format!("{fd}:secs_since_last_cmd"), silent, out);
+    }
+}
+
+/// The address of a listener as memcached shows it.
+fn with_scheme(name: &str) -> String {
+    if name.starts_with("unix:") || name.starts_with("tls:") {
+        name.to_owned()
+    } else {
+        format!("tcp:{name}")
     }
 }
 

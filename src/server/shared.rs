@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -66,6 +66,68 @@ pub struct Client {
     pub must_log_in: bool,
     /// When it last sent something, in seconds since the server's start.
     pub last_heard_s: AtomicU64,
+    /// What it is at: one of [`Phase`].
+    pub phase: AtomicU8,
+}
+
+/// What a connection is at, as far as memcached has a name for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It waits for a request, or is being served.
+    #[default]
+    Read,
+    /// It waits for the rest of a block.
+    ReadBlock,
+    /// It waits for memory, or for a sync.
+    Wait,
+    /// It waits for a value that is being read from its file.
+    WaitForFile,
+    /// It waits until the client has read its replies.
+    Write,
+}
+
+impl Phase {
+    /// The name in `stats conns`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "conn_read",
+            Self::ReadBlock => "conn_nread",
+            Self::Wait => "conn_waiting",
+            Self::WaitForFile => "conn_io_queue",
+            Self::Write => "conn_mwrite",
+        }
+    }
+}
+
+impl Client {
+    /// Takes down what the connection is at. Not on the way of most requests, which are not
+    /// waited for.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// What the connection is at.
+    pub fn phase(&self) -> Phase {
+        let phase = self.phase.load(Relaxed);
+        let all = [
+            Phase::Read,
+            Phase::ReadBlock,
+            Phase::Wait,
+            Phase::WaitForFile,
+            Phase::Write,
+        ];
+        let found = all.into_iter().find(|one| *one as u8 == phase);
+        found.unwrap_or_default()
+    }
+}
+
+/// A listening socket, as `stats` shows it.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// Its file descriptor.
+    pub fd: i32,
+    /// The address as it really is, port included.
+    pub name: Arc<str>,
 }
 
 impl Client {
@@ -92,6 +154,8 @@ pub struct Clients {
     pub paused_us: AtomicU64,
     /// How many listeners pause now.
     pub pausing: AtomicUsize,
+    /// The listening sockets, once there are any.
+    pub listening: OnceLock<Vec<Listening>>,
 }
 
 impl Clients {

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::entrance::Credentials;
 use super::logins::Login;
 use super::session::{Flow, Session};
+use super::shared::Phase;
 use super::socket::Reader;
 use super::upkeep::{Asked, Order};
 use super::worker::Worker;
@@ -202,7 +203,10 @@ impl Task {
             .store(worker.shared().uptime_s(), Relaxed);
         let mut flow = if self.input.is_empty() {
             let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
-            self.keep(arrived.get(taken..).unwrap_or_default());
+            if let Some(rest @ [_, ..]) = arrived.get(taken..) {
+                self.keep(rest);
+                self.enter_reading();
+            }
             self.note_begun(flow);
             flow
         } else {
@@ -239,12 +243,24 @@ impl Task {
         } else {
             self.input = Vec::new();
         }
+        self.enter_reading();
         if self.admitted.is_some() && self.input.len() < BUFFER_BYTES_FREE {
             self.admitted = None;
             self.connection.set_request_due(None);
         }
         self.note_begun(flow);
         flow
+    }
+
+    /// Takes down whether a block is arriving, which is told where the rest of it is awaited.
+    fn enter_reading(&self) {
+        let in_block = !self.input.is_empty() && self.session.needed() > 0;
+        let phase = if in_block {
+            Phase::ReadBlock
+        } else {
+            Phase::Read
+        };
+        self.connection.client().enter(phase);
     }
 
     /// How much may be read now; `None` if a large request has to wait for memory.
@@ -294,10 +310,12 @@ impl Task {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
+        self.connection.client().enter(Phase::Wait);
         let admitted = tokio::select! {
             admitted = tokio::time::timeout(REQUEST_PATIENCE, admitted) => admitted.ok().flatten(),
             () = closing => None,
         };
+        self.enter_reading();
         self.be_admitted(admitted);
         if self.admitted.is_some() {
             return Flow::Read;
@@ -365,6 +383,7 @@ impl Task {
             cold.iter().map(|cold| engine.read_cold(cold)).collect()
         });
         self.connection.idle().await;
+        self.connection.client().enter(Phase::WaitForFile);
         match reading.await {
             Ok(read) => self
                 .session

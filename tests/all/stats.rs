@@ -8,7 +8,8 @@ use storage_server::journal::sim::SimDisk;
 
 use crate::support::memcached::Memcached;
 use crate::support::memory::{MemoryServer, MemoryWire};
-use crate::support::{Client, Config, Home};
+use crate::support::wire::PATIENCE;
+use crate::support::{Client, Config, Home, until};
 
 /// memcached's general names that clients, exporters and agents read.
 const GENERAL: &str = "pid uptime time version libevent pointer_size rusage_user rusage_system \
@@ -266,6 +267,42 @@ fn a_reset_takes_back_to_0_what_it_does_in_memcached() {
     }
     let left: Vec<_> = reset.iter().filter(|name| ours[**name] != "0").collect();
     assert!(left.is_empty(), "not reset: {left:?}");
+}
+
+#[test]
+fn connections_show_what_they_are_at() {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let mut client = daemon.client();
+    let mut slow = daemon.client();
+    let value = "v".repeat(1 << 20);
+    assert_eq!(slow.set("large", &value).unwrap(), "STORED");
+    // More than any socket's buffers take.
+    slow.send("get large\r\n".repeat(100).as_bytes()).unwrap();
+    let mut half = daemon.client();
+    half.send(b"set half 0 0 10\r\nabc").unwrap();
+    let expected = ["conn_listening", "conn_mwrite", "conn_nread", "conn_read"];
+    until("all states are shown", PATIENCE, || {
+        let conns = client.stats("conns").unwrap();
+        let states = conns.iter().filter(|(name, _)| name.ends_with(":state"));
+        let states: BTreeSet<_> = states.map(|(_, state)| state.as_str()).collect();
+        (states == BTreeSet::from(expected)).then_some(())
+    });
+    let conns = client.stats("conns").unwrap();
+    let listener = format!("tcp:{}", daemon.addr());
+    assert!(
+        conns.values().filter(|value| **value == listener).count() == 4,
+        "{conns:?}"
+    );
+    half.send(b"defghij\r\n").unwrap();
+    assert_eq!(half.line().unwrap(), "STORED");
+    drop(slow);
+    until("nothing is left of that", PATIENCE, || {
+        let conns = client.stats("conns").unwrap();
+        let busy = ["conn_mwrite", "conn_nread"];
+        let left = conns.values().any(|state| busy.contains(&state.as_str()));
+        (!left).then_some(())
+    });
 }
 
 #[test]
