@@ -76,6 +76,9 @@ pub const INPUT_BYTES_LOW: usize = 8 << 10;
 /// What a buffer may hold without asking for a share of all clients' memory.
 pub const BUFFER_BYTES_FREE: usize = 16 << 10;
 
+/// The most parts of keys that a worker counts by: see `stats detail`.
+pub const PREFIXES_MAX: usize = 1024;
+
 /// The longest name of a user, in bytes.
 pub const USER_BYTES_MAX: usize = 64;
 

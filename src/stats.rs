@@ -4,11 +4,13 @@
 //! anyone may read it.
 
 mod classes;
+mod prefixes;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use classes::Classes;
 pub use classes::Counts;
+pub use prefixes::{Prefixes, Uses};
 
 use crate::limits::RATE_SECONDS;
 
@@ -122,6 +124,7 @@ metrics! {
 pub struct Tally {
     all: [AtomicU64; Metric::ALL.len()],
     classes: Classes,
+    prefixes: Prefixes,
 }
 
 impl Default for Tally {
@@ -129,6 +132,7 @@ impl Default for Tally {
         Self {
             all: std::array::from_fn(|_| AtomicU64::new(0)),
             classes: Classes::default(),
+            prefixes: Prefixes::default(),
         }
     }
 }
@@ -151,6 +155,11 @@ impl Tally {
         self.all
             .get(metric as usize)
             .map_or(0, |cell| cell.load(Relaxed))
+    }
+
+    /// What is counted by the first part of keys.
+    pub fn prefixes(&self) -> &Prefixes {
+        &self.prefixes
     }
 
     /// What has been counted of each class of which something was.

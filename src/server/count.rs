@@ -4,7 +4,8 @@ use crate::command::meta::{Act, Meta, MetaReply, Status};
 use crate::command::refusal::Fault;
 use crate::command::{Command, Hit, Mode, Refusal, Reply};
 use crate::engine::{Answer, Turn};
-use crate::stats::{Metric, PerClass, Tally};
+use crate::key::NAMED_CLASS;
+use crate::stats::{Metric, PerClass, Tally, Uses};
 
 /// Counts an error by who is at fault.
 pub(super) fn count_fault(tally: &Tally, fault: Fault) {
@@ -59,6 +60,62 @@ pub(super) fn count_no_memory(tally: &Tally, turn: &Turn, command: &Command<'_>)
     };
     let class = turn.class(key.unwrap_or_default());
     tally.add_in(class, PerClass::OutOfMemory);
+}
+
+/// Counts by the first part of keys, for `stats detail`: what memcached counts so, which are the
+/// classic retrievals, storage commands and `delete`. Refused or not, a storage command counts.
+pub(super) fn count_prefixes(
+    tally: &Tally,
+    turn: &Turn,
+    command: &Command<'_>,
+    reply: Option<&Reply>,
+) {
+    let one = Uses::default();
+    match (command, reply) {
+        (Command::Fetch(fetch), Some(Reply::Hits(hits))) => {
+            for (key, hit) in fetch.keys.iter().zip(hits) {
+                let hits = hit.is_some().into();
+                add_prefix(
+                    tally,
+                    turn,
+                    key,
+                    Uses {
+                        gets: 1,
+                        hits,
+                        ..one
+                    },
+                );
+            }
+        }
+        (Command::Put(put), _) => add_prefix(tally, turn, put.key, Uses { sets: 1, ..one }),
+        (Command::PutMany(puts), _) => {
+            for put in puts {
+                add_prefix(tally, turn, put.key, Uses { sets: 1, ..one });
+            }
+        }
+        (Command::Delete { key }, _) => add_prefix(tally, turn, key, Uses { deletes: 1, ..one }),
+        (
+            Command::Fetch(_)
+            | Command::Arith(_)
+            | Command::Touch { .. }
+            | Command::FlushAll { .. }
+            | Command::Meta(_),
+            _,
+        ) => {}
+    }
+}
+
+/// The first part of a named key is what is before its first colon, and one without has none. Of
+/// a typed key it is the type.
+fn add_prefix(tally: &Tally, turn: &Turn, key: &[u8], uses: Uses) {
+    let end = if turn.class(key) == NAMED_CLASS {
+        memchr::memchr(b':', key)
+    } else {
+        memchr::memchr(b'.', key)
+    };
+    if let Some((prefix, _)) = end.and_then(|end| key.split_at_checked(end)) {
+        tally.prefixes().add(prefix, uses);
+    }
 }
 
 /// Counts a command that was carried out.

@@ -35,19 +35,30 @@ pub fn stats(
             out.extend_from_slice(b"RESET\r\n");
             return Ok(());
         }
-        b"detail" => return detail(rest, out),
+        b"detail" => return detail(shared, rest, out),
         _ => return Err(Complaint::Unknown),
     }
     end(out);
     Ok(())
 }
 
-/// `stats detail`: figures by the first part of keys. Types are what that was for, and they are
-/// counted always; so this is never on and its list is empty.
-fn detail(rest: &[u8], out: &mut Vec<u8>) -> Result<(), Complaint> {
+/// `stats detail`: figures by the first part of keys.
+fn detail(shared: &Shared, rest: &[u8], out: &mut Vec<u8>) -> Result<(), Complaint> {
     match Words::new(rest).next() {
-        Some(b"on" | b"off") => out.extend_from_slice(b"OK\r\n"),
-        Some(b"dump") => end(out),
+        Some(word @ (b"on" | b"off")) => {
+            shared.set_detail(word == b"on");
+            out.extend_from_slice(b"OK\r\n");
+        }
+        Some(b"dump") => {
+            for (prefix, uses) in shared.prefixes() {
+                out.extend_from_slice(b"PREFIX ");
+                out.extend_from_slice(&prefix);
+                let (gets, hits, sets, deletes) = (uses.gets, uses.hits, uses.sets, uses.deletes);
+                let figures = format_args!(" get {gets} hit {hits} set {sets} del {deletes}");
+                write_line(figures, out);
+            }
+            end(out);
+        }
         Some(_) | None => {
             return Err(Complaint::Malformed("usage: stats detail on|off|dump"));
         }
@@ -349,8 +360,9 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     stat("binding_protocol", "ascii", out);
     stat("auth_enabled_sasl", "no", out);
     stat("dump_enabled", "yes", out);
-    stat("detail_enabled", "no", out);
-    stat("stat_key_prefix", "none", out);
+    let detail = if shared.has_detail() { "yes" } else { "no" };
+    stat("detail_enabled", detail, out);
+    stat("stat_key_prefix", ":", out);
     stat("track_sizes", "no", out);
     stat("lru_crawler", "no", out);
     stat("lru_segmented", "no", out);

@@ -8,7 +8,7 @@ mod login;
 
 use super::budget::Budget;
 use super::buffers::Rest;
-use super::count::{count, count_fault, count_no_memory, count_refusal};
+use super::count::{count, count_fault, count_no_memory, count_prefixes, count_refusal};
 use super::dump::{Dumping, Progress};
 use super::entrance::Entrance;
 pub use super::flow::Flow;
@@ -243,6 +243,9 @@ impl Session {
             Action::Data(command) => match self.execute(shared, turn, command) {
                 Ok(answer) => {
                     count(tally, turn, command, &answer);
+                    if shared.has_detail() {
+                        count_prefixes(tally, turn, command, Some(&answer.reply));
+                    }
                     match (command, &request.form) {
                         (Command::Fetch(fetch), form) => {
                             self.show(answer, &fetch.keys, *form == Form::WithCas, out);
@@ -264,6 +267,9 @@ impl Session {
                 Err(Halt::Refused(refusal)) => {
                     if refusal == Refusal::OutOfMemory {
                         count_no_memory(tally, turn, command);
+                    }
+                    if shared.has_detail() {
+                        count_prefixes(tally, turn, command, None);
                     }
                     self.refuse(shared, tally, &refusal, request.noreply, out)
                 }

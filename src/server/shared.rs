@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use dashmap::DashMap;
@@ -23,7 +23,7 @@ use crate::command::Refusal;
 use crate::config::{Config, TermFrom};
 use crate::engine::{Engine, Settings};
 use crate::limits::MEMBERS_MAX;
-use crate::stats::{Counts, Metric, Rates, Tally};
+use crate::stats::{Counts, Metric, Rates, Tally, Uses};
 
 /// Who is at the other end: shown as the address, in logs and `stats conns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +183,8 @@ pub struct Shared {
     baseline: Mutex<Baseline>,
     orders: mpsc::Sender<Order>,
     print_commands: bool,
+    /// It is counted by the first part of keys: `stats detail`.
+    detail: AtomicBool,
 }
 
 /// What was counted at some time.
@@ -220,6 +222,7 @@ impl Shared {
             baseline: Mutex::default(),
             orders,
             print_commands,
+            detail: AtomicBool::new(false),
         })
     }
 
@@ -330,10 +333,32 @@ impl Shared {
         classes
     }
 
+    /// True if it is counted by the first part of keys.
+    pub fn has_detail(&self) -> bool {
+        self.detail.load(Relaxed)
+    }
+
+    /// Whether it is counted by the first part of keys. What has been counted stays.
+    pub fn set_detail(&self, detail: bool) {
+        self.detail.store(detail, Relaxed);
+    }
+
+    /// What has been counted by the first part of keys, which are in ascending order.
+    pub fn prefixes(&self) -> BTreeMap<Box<[u8]>, Uses> {
+        let mut all = BTreeMap::new();
+        for tally in &self.tallies {
+            tally.prefixes().collect(&mut all);
+        }
+        all
+    }
+
     /// Counts from now on: `stats reset`.
     pub fn reset_counters(&self) {
         self.clients.reset();
         self.engine.store().forget_gone();
+        self.tallies
+            .iter()
+            .for_each(|tally| tally.prefixes().clear());
         self.engine.store().holds().reset();
         self.engine.journal().holds().reset();
         self.engine.store().waits().reset();

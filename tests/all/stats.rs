@@ -270,6 +270,58 @@ fn a_reset_takes_back_to_0_what_it_does_in_memcached() {
 }
 
 #[test]
+fn details_are_counted_by_prefix_as_in_memcached() {
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let mut ours = daemon.client();
+    let requests = "set a:1 0 0 1\r\n1\r\nadd a:1 0 0 1\r\n1\r\nget a:1:2 a:1 :x plain\r\n\
+        gets a:1\r\ngat 0 b:1\r\ndelete a:1\r\ndelete a:1\r\nset plain 0 0 1\r\n1\r\n\
+        incr b:1 1\r\ntouch b:1 0\r\nms c:1 1\r\n1\r\nmg c:1 v\r\nmd c:1\r\n\
+        get b:1 b:2\r\nappend b:1 0 0 1\r\n1\r\nmn\r\n";
+    let detail = |client: &mut Client| {
+        client.send(b"stats detail dump\r\n").unwrap();
+        let lines = std::iter::from_fn(|| Some(client.line().unwrap()).filter(|it| it != "END"));
+        lines.collect::<BTreeSet<_>>()
+    };
+    let counted = |client: &mut Client| {
+        let all = |client: &mut Client| {
+            client.send(requests.as_bytes()).unwrap();
+            while client.line().unwrap() != "MN" {}
+        };
+        all(client);
+        assert!(detail(client).is_empty(), "it is off at first");
+        assert_eq!(client.ask("stats detail on").unwrap(), "OK");
+        assert_eq!(client.stats("settings").unwrap()["detail_enabled"], "yes");
+        all(client);
+        assert_eq!(client.ask("stats detail off").unwrap(), "OK");
+        let found = detail(client);
+        all(client);
+        assert_eq!(detail(client), found, "nothing is counted any more");
+        found
+    };
+    let found = counted(&mut ours);
+    let expected = [
+        "PREFIX  get 1 hit 0 set 0 del 0",
+        "PREFIX a get 3 hit 2 set 2 del 2",
+        "PREFIX b get 3 hit 0 set 1 del 0",
+    ];
+    assert_eq!(found, expected.map(str::to_owned).into());
+    if let Some(program) = Memcached::program() {
+        let memcached = Memcached::start(&program);
+        let mut theirs = Client::connect(memcached.addr()).unwrap();
+        assert_eq!(counted(&mut theirs), found);
+    }
+    ours.ask("stats reset").unwrap();
+    assert!(detail(&mut ours).is_empty());
+    // A typed key has its type for a prefix.
+    ours.ask("stats detail on").unwrap();
+    ours.set("2.1", "5").unwrap();
+    ours.get("2.1").unwrap().unwrap();
+    let typed = BTreeSet::from(["PREFIX 2 get 1 hit 1 set 1 del 0".to_owned()]);
+    assert_eq!(detail(&mut ours), typed);
+}
+
+#[test]
 fn connections_show_what_they_are_at() {
     let home = Home::new(Config::standard());
     let daemon = home.start();
