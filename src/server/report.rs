@@ -3,6 +3,7 @@
 //! panels by type.
 
 mod classes;
+mod settings;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,7 +25,7 @@ pub fn stats(
 ) -> Result<(), Complaint> {
     match topic {
         b"" => general(shared, out),
-        b"settings" => settings(shared, out),
+        b"settings" => settings::settings(shared, out),
         b"items" => classes::items(shared, out),
         b"slabs" => classes::slabs(shared, out),
         b"sizes" => stat("sizes_status", "disabled", out),
@@ -331,55 +332,6 @@ fn mean_service_time(of: &Figures<'_>) -> String {
     let requests = of.shared.counted(Metric::Requests).max(1);
     let service_us = of.shared.counted(Metric::ServiceNs) as f64 / 1000.0;
     format!("{:.3}", service_us / requests as f64)
-}
-
-fn settings(shared: &Shared, out: &mut Vec<u8>) {
-    let config = shared.config();
-    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
-    let limit = config.memory_limit.unwrap_or_else(process::memory_bytes);
-    stat("maxbytes", limit, out);
-    stat("maxconns", config.max_clients, out);
-    stat("inter", listen.join(","), out);
-    stat("verbosity", 0, out);
-    stat("oldest", 0, out);
-    let evicts = config.types.evicts();
-    stat("evictions", if evicts { "on" } else { "off" }, out);
-    stat("num_threads", shared.tallies().len(), out);
-    stat("item_size_max", config.max_value, out);
-    stat("cas_enabled", "yes", out);
-    stat(
-        "flush_enabled",
-        if config.allow_flush_all { "yes" } else { "no" },
-        out,
-    );
-    stat(
-        "idle_timeout",
-        config.idle_timeout.map_or(0, |time| time.as_secs()),
-        out,
-    );
-    stat("binding_protocol", "ascii", out);
-    stat("auth_enabled_sasl", "no", out);
-    stat("dump_enabled", "yes", out);
-    let detail = if shared.has_detail() { "yes" } else { "no" };
-    stat("detail_enabled", detail, out);
-    stat("stat_key_prefix", ":", out);
-    stat("track_sizes", "no", out);
-    stat("lru_crawler", "no", out);
-    stat("lru_segmented", "no", out);
-    stat("slab_reassign", "no", out);
-    stat("fsync", config.fsync.name(), out);
-    stat("compact_min", config.compact_min, out);
-    stat("compact_ratio", config.compact_ratio, out);
-    stat("snapshot_rate", config.snapshot_rate, out);
-    stat(
-        "named_keys",
-        if config.key_rules.named_keys {
-            "data"
-        } else {
-            "reject"
-        },
-        out,
-    );
 }
 
 fn conns(shared: &Shared, out: &mut Vec<u8>) {

@@ -93,12 +93,22 @@ fn every_name_that_memcached_has_is_there() {
         assert_eq!(client.set("name", "x").unwrap(), "STORED");
     }
     ours.set("2.1", "5").unwrap();
-    let topics = [("", 70), ("items", 20), ("slabs", 14), ("conns", 4)];
+    let topics = [
+        ("", 70),
+        ("items", 20),
+        ("slabs", 14),
+        ("conns", 4),
+        ("settings", 70),
+    ];
     for (topic, least) in topics {
         let (ours, theirs) = (names(&mut ours, topic), names(&mut theirs, topic));
         let missing: Vec<_> = theirs.difference(&ours).collect();
         assert!(missing.is_empty(), "stats {topic}: {missing:?}");
         assert!(theirs.len() >= least, "stats {topic}: {theirs:?}");
+    }
+    for (name, value) in ours.stats("settings").unwrap() {
+        let is_word = !value.is_empty() && !value.contains(' ') && !name.contains(':');
+        assert!(is_word, "{name} {value:?}");
     }
 }
 
@@ -346,6 +356,8 @@ fn connections_show_what_they_are_at() {
         conns.values().filter(|value| **value == listener).count() == 4,
         "{conns:?}"
     );
+    let port = daemon.addr().port().to_string();
+    assert_eq!(client.stats("settings").unwrap()["tcpport"], port);
     half.send(b"defghij\r\n").unwrap();
     assert_eq!(half.line().unwrap(), "STORED");
     drop(slow);
