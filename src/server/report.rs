@@ -29,6 +29,10 @@ pub fn stats(
         b"items" => classes::items(shared, out),
         b"slabs" => classes::slabs(shared, out),
         b"sizes" => stat("sizes_status", "disabled", out),
+        b"sizes_enable" | b"sizes_disable" => {
+            sizes_switch(topic, out);
+            return Ok(());
+        }
         b"conns" => conns(shared, out),
         b"types" => types(shared, out),
         b"reset" => {
@@ -41,6 +45,16 @@ pub fn stats(
     }
     end(out);
     Ok(())
+}
+
+/// Sizes are not counted, and cannot be: as memcached says it where it cannot. It writes no `END`.
+fn sizes_switch(topic: &[u8], out: &mut Vec<u8>) {
+    if topic == b"sizes_enable" {
+        stat("sizes_status", "error", out);
+        stat("sizes_error", "cas_support_disabled", out);
+    } else {
+        stat("sizes_status", "disabled", out);
+    }
 }
 
 /// `stats detail`: figures by the first part of keys.

@@ -332,6 +332,25 @@ fn details_are_counted_by_prefix_as_in_memcached() {
 }
 
 #[test]
+fn sizes_cannot_be_counted_and_memcached_says_it_so() {
+    const ASKED: &[u8] = b"stats sizes_enable\r\nstats sizes_disable\r\nstats sizes\r\n";
+    let home = Home::new(Config::standard());
+    let daemon = home.start();
+    let replies = |client: &mut Client| {
+        client.send(ASKED).unwrap();
+        [(); 5].map(|()| client.line().unwrap())
+    };
+    let ours = replies(&mut daemon.client());
+    assert_eq!(ours[0], "STAT sizes_status error");
+    if let Some(program) = Memcached::program() {
+        // Without cas uniques it cannot, either.
+        let memcached = Memcached::start_with(&program, &["-C"]);
+        let mut theirs = Client::connect(memcached.addr()).unwrap();
+        assert_eq!(replies(&mut theirs), ours);
+    }
+}
+
+#[test]
 fn connections_show_what_they_are_at() {
     let home = Home::new(Config::standard());
     let daemon = home.start();

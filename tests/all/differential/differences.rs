@@ -242,6 +242,18 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "retrieval of more than 32,768 keys",
+        memcached: "is answered",
+        here: "`CLIENT_ERROR too many keys`: what is found is held until the client has read it",
+        ask: |random, _| {
+            let verb = random.pick(&["get", "gets"]);
+            Ask::new(verb)
+                .text(&" k".repeat((32 << 10) + 1))
+                .text("\r\n")
+        },
+        agrees: |theirs, ours| theirs == b"END\r\n" && ours == b"CLIENT_ERROR too many keys\r\n",
+    },
+    Difference {
         name: "steps of numbers of 2^63 and more, and of white space alone",
         memcached: "depend on what lies behind the value in memory: it reads on there",
         here: "the former are numbers, the latter is none",
@@ -407,6 +419,26 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         here: "commands",
         ask: |_, _| Ask::new("show types\r\n"),
         agrees: |theirs, ours| theirs == ERROR && ours == b"1 INDEX\r\n2 COUNTER\r\nEND\r\n",
+    },
+    Difference {
+        name: "classes in `lru_crawler`, `stats items slabs cachedump`",
+        memcached: "are of sizes, up to 63",
+        here: "are types; 65536 are the named keys, and so is 0 in a dump",
+        ask: |_, _| Ask::new("lru_crawler crawl 65536\r\n"),
+        agrees: |theirs, ours| theirs == b"BADCLASS invalid class id\r\n" && ours == b"OK\r\n",
+    },
+    Difference {
+        name: "`stats sizes_enable`",
+        memcached: "counts the entries by size from then on",
+        here: "an error: they are not counted",
+        ask: |_, _| Ask::new("stats sizes_enable\r\nstats sizes_disable\r\n"),
+        agrees: |theirs, ours| {
+            let (enabled, error) = ("STAT sizes_status enabled", "STAT sizes_status error");
+            let why = "STAT sizes_error cas_support_disabled";
+            let disabled = "STAT sizes_status disabled\r\n";
+            theirs == format!("{enabled}\r\n{disabled}").as_bytes()
+                && ours == format!("{error}\r\n{why}\r\n{disabled}").as_bytes()
+        },
     },
     Difference {
         name: "`slabs lru watch`",
