@@ -190,7 +190,7 @@ impl<'a> Put<'a> {
                 remove_members(key, members, old)
             }
             (Body::Members(members), Key::Typed(key)) => self.add_members(key, members, old, ctx),
-            (Body::Bytes(bytes), key) => self.extend_data(key, bytes, old, ctx),
+            (Body::Bytes(bytes), key) => Ok(self.extend_data(key, bytes, old, ctx)),
             (_, Key::Typed(key)) if let Holds::Kind(kind) = place.holds => {
                 Err(self.wrong_kind(key, kind))
             }
@@ -204,27 +204,24 @@ impl<'a> Put<'a> {
         bytes: &'a [u8],
         old: Option<View<'_>>,
         ctx: &Context<'_>,
-    ) -> Result<Outcome<'a>, Refusal> {
+    ) -> Outcome<'a> {
         let Some(View {
             value: ViewValue::Data(blob),
             ..
         }) = old
         else {
-            return Ok(Outcome::keep(Reply::NotStored));
+            return Outcome::keep(Reply::NotStored);
         };
         // As memcached, which tells of a body only that is too large on its own.
         if blob.len() + bytes.len() > ctx.value_bytes_max {
-            return Ok(Outcome::keep(Reply::NotStored));
+            return Outcome::keep(Reply::NotStored);
         }
         let side = if self.mode == Mode::Prepend {
             Side::Front
         } else {
             Side::Back
         };
-        Ok(Outcome::with(
-            Reply::Stored,
-            Change::Extend { key, side, bytes },
-        ))
+        Outcome::with(Reply::Stored, Change::Extend { key, side, bytes })
     }
 
     fn add_members(

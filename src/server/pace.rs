@@ -51,7 +51,7 @@ mod tests {
             assert!(!pace.is_slow(true, true));
         }
         assert!(pace.is_slow(true, true));
-        pace.add(BYTES_LEAST as usize);
+        pace.add(usize::try_from(BYTES_LEAST).unwrap());
         assert!(!pace.is_slow(true, true), "it has caught up");
     }
 

@@ -469,6 +469,7 @@ mod tests {
             fd: 3,
             must_log_in: false,
             last_heard_s: AtomicU64::new(5),
+            phase: AtomicU8::default(),
         };
         assert_eq!([4, 5, 7].map(|now_s| client.silent_s(now_s)), [0, 0, 2]);
     }
