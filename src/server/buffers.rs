@@ -27,12 +27,19 @@ pub struct Buffers {
     inputs: Arc<Semaphore>,
     /// The permits that there are.
     permits: usize,
-    outputs: Arc<AtomicUsize>,
+    replies: Arc<Replies>,
     outputs_max: usize,
-    /// Bytes of values that unwritten replies may keep alive.
-    pinned: Arc<AtomicUsize>,
     /// Retrievals that wait for room.
     waiting: AtomicUsize,
+}
+
+/// What all connections' replies hold, in bytes.
+#[derive(Debug, Default)]
+struct Replies {
+    /// Themselves, beyond what they always may.
+    outputs: AtomicUsize,
+    /// Of values that unwritten ones may keep alive.
+    pinned: AtomicUsize,
 }
 
 /// What a retrieval has found and not written yet.
@@ -52,16 +59,21 @@ impl Buffers {
         Self {
             inputs: Arc::new(Semaphore::new(permits)),
             permits,
-            outputs: Arc::default(),
+            replies: Arc::default(),
             outputs_max: half,
-            pinned: Arc::default(),
             waiting: AtomicUsize::new(0),
         }
     }
 
     /// How many bytes of unsent replies a connection may have now.
     pub fn output_room(&self) -> usize {
-        if self.outputs.load(Relaxed).saturating_add(OUTPUT_BYTES_HIGH) <= self.outputs_max {
+        if self
+            .replies
+            .outputs
+            .load(Relaxed)
+            .saturating_add(OUTPUT_BYTES_HIGH)
+            <= self.outputs_max
+        {
             OUTPUT_BYTES_HIGH
         } else {
             OUTPUT_BYTES_LOW
@@ -70,7 +82,7 @@ impl Buffers {
 
     /// How many bytes of replies all connections hold, beyond what they always may.
     pub fn output_bytes(&self) -> usize {
-        self.outputs.load(Relaxed)
+        self.replies.outputs.load(Relaxed)
     }
 
     /// How many bytes arriving requests have been given room for.
@@ -81,10 +93,9 @@ impl Buffers {
     /// The share of a connection's replies, which is nothing yet.
     pub fn share(&self) -> Share {
         Share {
-            outputs: Arc::clone(&self.outputs),
+            replies: Arc::clone(&self.replies),
             bytes: 0,
-            pinned: Arc::clone(&self.pinned),
-            pinned_bytes: 0,
+            rest: Rest::default(),
         }
     }
 
@@ -92,7 +103,8 @@ impl Buffers {
     /// it would wait for ever for all of it.
     pub fn has_room(&self, bytes: usize) -> bool {
         let needed = bytes.min(self.outputs_max / 2);
-        charged(bytes) == 0 || self.outputs.load(Relaxed).saturating_add(needed) <= self.outputs_max
+        charged(bytes) == 0
+            || self.replies.outputs.load(Relaxed).saturating_add(needed) <= self.outputs_max
     }
 
     /// A retrieval begins to wait for room, or ends.
@@ -108,7 +120,7 @@ impl Buffers {
     pub fn must_be_read(&self) -> bool {
         self.output_room() == OUTPUT_BYTES_LOW
             || self.waiting.load(Relaxed) > 0
-            || self.pinned.load(Relaxed) > self.outputs_max
+            || self.replies.pinned.load(Relaxed) > self.outputs_max
     }
 
     /// How much of requests a connection may hold now without asking for room.
@@ -150,18 +162,30 @@ impl Buffers {
 /// What one connection's replies take of the memory. It goes back when this is dropped.
 #[derive(Debug)]
 pub struct Share {
-    outputs: Arc<AtomicUsize>,
+    replies: Arc<Replies>,
     /// What has been counted, whatever became of the buffer since.
     bytes: usize,
-    pinned: Arc<AtomicUsize>,
-    pinned_bytes: usize,
+    /// What is still to be written.
+    rest: Rest,
 }
 
 impl Share {
-    /// Takes note that the replies hold `capacity` bytes now, and what is still to be written.
-    pub fn set(&mut self, capacity: usize, rest: Rest) {
-        recount(&self.outputs, &mut self.bytes, charged(capacity + rest.own));
-        recount(&self.pinned, &mut self.pinned_bytes, rest.pinned);
+    /// Takes note that the replies hold `capacity` bytes now.
+    pub fn set(&mut self, capacity: usize) {
+        let now = charged(capacity + self.rest.own);
+        recount(&self.replies.outputs, &mut self.bytes, now);
+    }
+
+    /// The same, and of what is still to be written.
+    pub fn set_all(&mut self, capacity: usize, rest: Rest) {
+        self.rest.own = rest.own;
+        recount(&self.replies.pinned, &mut self.rest.pinned, rest.pinned);
+        self.set(capacity);
+    }
+
+    /// True if something is still to be written.
+    pub fn has_rest(&self) -> bool {
+        self.rest != Rest::default()
     }
 }
 
@@ -177,7 +201,7 @@ fn recount(all: &AtomicUsize, share: &mut usize, now: usize) {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.set(0, Rest::default());
+        self.set_all(0, Rest::default());
     }
 }
 
@@ -196,12 +220,12 @@ mod tests {
         let mut shares = Vec::new();
         while buffers.output_room() == OUTPUT_BYTES_HIGH {
             let mut share = buffers.share();
-            share.set(OUTPUT_BYTES_HIGH, Rest::default());
+            share.set(OUTPUT_BYTES_HIGH);
             shares.push(share);
         }
         assert_eq!(shares.len(), (2 << 20) / OUTPUT_BYTES_HIGH);
         assert!(buffers.is_crowded());
-        shares[0].set(BUFFER_BYTES_FREE, Rest::default());
+        shares[0].set(BUFFER_BYTES_FREE);
         assert_eq!(buffers.output_room(), OUTPUT_BYTES_HIGH);
         assert!(!buffers.is_crowded());
         drop(shares);
@@ -213,7 +237,7 @@ mod tests {
         let buffers = Buffers::new(4 << 20);
         let mut share = buffers.share();
         let rest = |own, pinned| Rest { own, pinned };
-        share.set(BUFFER_BYTES_FREE, rest(1 << 20, 1 << 20));
+        share.set_all(BUFFER_BYTES_FREE, rest(1 << 20, 1 << 20));
         assert_eq!(buffers.output_bytes(), (1 << 20) + BUFFER_BYTES_FREE);
         assert!(!buffers.has_room(10 << 20) && buffers.has_room(1 << 19));
         assert!(!buffers.must_be_read());
@@ -221,7 +245,7 @@ mod tests {
         assert!(buffers.must_be_read());
         buffers.set_waiting(false);
         // However little it takes itself.
-        share.set(0, rest(0, (2 << 20) + 1));
+        share.set_all(0, rest(0, (2 << 20) + 1));
         assert!(buffers.must_be_read() && buffers.has_room(10 << 20));
         assert!(!buffers.is_crowded());
         drop(share);

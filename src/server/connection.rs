@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::buffers::{Rest, Share};
+use super::due::Due;
 use super::output::Output;
 use super::pace::Pace;
 use super::shared::{Client, Phase};
@@ -29,8 +30,6 @@ pub struct Connection {
     output: RefCell<Output>,
     /// What the replies take of all clients' memory.
     share: RefCell<Share>,
-    /// What a retrieval has found and not written yet.
-    rest: Cell<Rest>,
     pace: Pace,
     state: Cell<State>,
     /// The task waits for the state to be idle.
@@ -42,14 +41,12 @@ pub struct Connection {
     given_up: Cell<bool>,
     /// Replies that the client does not read are not waited for any longer.
     abandoned: Notify,
-    /// When it must have said who it is, in seconds since the server's start; `None` once it
-    /// has, or while that is looked at.
-    login_due_s: Cell<Option<u64>>,
+    /// When it must have said who it is; nothing is due once it has, or while that is looked at.
+    login: Due,
     /// The same for a request that holds memory which others wait for.
-    request_due_s: Cell<Option<u64>>,
-    /// When a request that has begun to arrive began to, in seconds since the server's start;
-    /// `None` for one that was given memory of its own.
-    begun_s: Cell<Option<u64>>,
+    large_request: Due,
+    /// The same for any other request that has begun to arrive.
+    small_request: Due,
     /// Wakes the task while it waits for input.
     reading: RefCell<Option<Waker>>,
     /// The task waits for input, and for nothing else.
@@ -79,7 +76,6 @@ impl Connection {
             client,
             output: RefCell::default(),
             share: RefCell::new(share),
-            rest: Cell::default(),
             pace: Pace::default(),
             state: Cell::new(State::Idle),
             awaited: Cell::new(false),
@@ -87,9 +83,9 @@ impl Connection {
             closing: Cell::new(false),
             given_up: Cell::new(false),
             abandoned: Notify::new(),
-            login_due_s: Cell::new(None),
-            request_due_s: Cell::new(None),
-            begun_s: Cell::new(None),
+            login: Due::default(),
+            large_request: Due::default(),
+            small_request: Due::default(),
             reading: RefCell::default(),
             awaits_input: Cell::new(false),
             busy_s: Cell::new(0),
@@ -108,21 +104,19 @@ impl Connection {
 
     /// Takes note of the memory that the replies hold now: due whenever it has changed.
     pub fn count(&self, output: &Output) {
-        let mut share = self.share.borrow_mut();
-        share.set(output.capacity(), self.rest.get());
+        self.share.borrow_mut().set(output.capacity());
     }
 
     /// The same, and of what is still to be written.
     pub fn count_all(&self, output: &Output, rest: Rest) {
-        self.rest.set(rest);
-        self.count(output);
+        self.share.borrow_mut().set_all(output.capacity(), rest);
     }
 
     /// Once a second: true if the client reads its replies too slowly for times when others need
     /// the memory.
     pub fn reads_too_slowly(&self) -> bool {
         let is_awaited = self.state.get() == State::Sending;
-        let owes = is_awaited || self.rest.get() != Rest::default();
+        let owes = is_awaited || self.share.borrow().has_rest();
         self.pace.is_slow(owes, is_awaited)
     }
 
@@ -134,38 +128,19 @@ impl Connection {
         }
     }
 
-    /// Takes note that a request is arriving that has been given memory until then, in seconds
-    /// since the server's start; or that there is none.
-    pub fn set_request_due(&self, due_s: Option<u64>) {
-        self.request_due_s.set(due_s);
+    /// When the client must have said who it is.
+    pub fn login(&self) -> &Due {
+        &self.login
     }
 
-    /// Takes note that a request began to arrive then, in seconds since the server's start; or
-    /// that there is none.
-    pub fn set_begun(&self, begun_s: Option<u64>) {
-        self.begun_s.set(begun_s);
+    /// When a request that has been given memory must have arrived.
+    pub fn large_request(&self) -> &Due {
+        &self.large_request
     }
 
-    /// True if a request has begun to arrive and is not all there.
-    pub fn has_begun(&self) -> bool {
-        self.begun_s.get().is_some()
-    }
-
-    /// For how many seconds a request has been arriving.
-    pub fn arriving_s(&self, now_s: u64) -> u64 {
-        self.begun_s
-            .get()
-            .map_or(0, |begun_s| now_s.saturating_sub(begun_s))
-    }
-
-    /// True if a large request has been arriving for too long.
-    pub fn is_request_overdue(&self, now_s: u64) -> bool {
-        self.request_due_s.get().is_some_and(|due_s| now_s > due_s)
-    }
-
-    /// From when on [`Self::is_login_overdue`], in seconds since the server's start.
-    pub fn set_login_due(&self, due_s: Option<u64>) {
-        self.login_due_s.set(due_s);
+    /// When any other request that has begun to arrive must have.
+    pub fn small_request(&self) -> &Due {
+        &self.small_request
     }
 
     /// True if nothing more is read.
@@ -186,11 +161,6 @@ impl Connection {
         }
         let last_s = self.client.last_heard_s.load(Relaxed);
         now_s.saturating_sub(last_s.max(self.busy_s.get()))
-    }
-
-    /// True if the client should have said by now who it is.
-    pub fn is_login_overdue(&self, now_s: u64) -> bool {
-        self.login_due_s.get().is_some_and(|due_s| now_s > due_s)
     }
 
     /// Closes without waiting for the client to read its replies.

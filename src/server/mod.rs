@@ -9,6 +9,7 @@ pub mod buffers;
 pub mod connection;
 mod count;
 pub mod detach;
+pub mod due;
 mod dump;
 pub mod entrance;
 pub mod files;

@@ -6,34 +6,35 @@ use std::cell::Cell;
 use crate::limits::OUTPUT_BYTES_LOW;
 
 /// Over how many seconds of waiting for the client a pace is judged.
-const JUDGED_S: u64 = 10;
+const JUDGED_S: u32 = 10;
 
 /// How much a client must read in that time.
-const BYTES_LEAST: u64 = JUDGED_S * OUTPUT_BYTES_LOW as u64;
+const BYTES_LEAST: usize = JUDGED_S as usize * OUTPUT_BYTES_LOW;
 
 /// The pace of one client.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// What it has read since it was last found fast enough.
-    bytes: Cell<u64>,
+    bytes: Cell<u32>,
     /// For how many seconds it was waited for since.
-    waited_s: Cell<u64>,
+    waited_s: Cell<u32>,
 }
 
 impl Pace {
     /// The client has read so many bytes.
     pub(super) fn add(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes as u64);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
     }
 
     /// Once a second: true if the client is too slow. Only what it `owes` to read counts, and
     /// only the seconds in which it was `awaited`.
     pub(super) fn is_slow(&self, owes: bool, awaited: bool) -> bool {
-        if !owes || self.bytes.get() >= BYTES_LEAST {
+        if !owes || self.bytes.get() as usize >= BYTES_LEAST {
             self.bytes.set(0);
             self.waited_s.set(0);
         } else if awaited {
-            self.waited_s.set(self.waited_s.get() + 1);
+            self.waited_s.set(self.waited_s.get().saturating_add(1));
         }
         self.waited_s.get() > JUDGED_S
     }
@@ -51,7 +52,7 @@ mod tests {
             assert!(!pace.is_slow(true, true));
         }
         assert!(pace.is_slow(true, true));
-        pace.add(usize::try_from(BYTES_LEAST).unwrap());
+        pace.add(BYTES_LEAST);
         assert!(!pace.is_slow(true, true), "it has caught up");
     }
 

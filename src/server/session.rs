@@ -46,7 +46,7 @@ pub struct Session {
     /// The next request has been counted.
     again: bool,
     /// What the next request may find takes so many bytes, for which there was no room.
-    room_needed: usize,
+    room_needed: u32,
 }
 
 impl Session {
@@ -83,7 +83,7 @@ impl Session {
 
     /// How much room the retrieval that waits for it needs.
     pub fn room_needed(&self) -> usize {
-        self.room_needed
+        self.room_needed as usize
     }
 
     /// The values to be read next: not more than a reply has room for.
@@ -283,8 +283,9 @@ impl Session {
 
     /// True if a retrieval of so many keys must wait until others have read their replies.
     fn is_crowded_out(&mut self, shared: &Shared, keys: &[&[u8]]) -> bool {
-        self.room_needed = found::held_bytes(keys);
-        !shared.buffers().has_room(self.room_needed)
+        let needed = found::held_bytes(keys);
+        self.room_needed = u32::try_from(needed).unwrap_or(u32::MAX);
+        !shared.buffers().has_room(needed)
     }
 
     /// Carries a command out; a meta command that looks waits for the value that it shows.

@@ -30,7 +30,7 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// How long a small request may take to arrive, how long a large one may hold memory that others
 /// wait for, and how long one waits for it.
-pub const REQUEST_PATIENCE: Duration = Duration::from_mins(1);
+const REQUEST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a client hears whose request found no memory in that time, as from memcached.
 const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory reading request\r\n";
@@ -79,7 +79,7 @@ impl Task {
     pub fn new(worker: Rc<Worker>, connection: Rc<Connection>, reader: Reader) -> Self {
         let must_log_in = connection.client().must_log_in;
         if must_log_in {
-            connection.set_login_due(Some(login_due_s(&worker)));
+            connection.login().set(Some(login_due_s(&worker)));
         }
         let session = Session::new(connection.client().peer.clone(), must_log_in);
         Self {
@@ -223,10 +223,12 @@ impl Task {
     /// that all was taken of has ended it.
     fn note_begun(&self, flow: Flow) {
         if flow != Flow::Read || self.input.is_empty() || self.admitted.is_some() {
-            self.connection.set_begun(None);
-        } else if !self.connection.has_begun() {
-            let now_s = self.worker.shared().uptime_s();
-            self.connection.set_begun(Some(now_s));
+            self.connection.small_request().set(None);
+        } else if !self.connection.small_request().is_set() {
+            let shared = self.worker.shared();
+            let limit = shared.config().idle_timeout.unwrap_or(REQUEST_PATIENCE);
+            let due_s = shared.uptime_s() + limit.min(REQUEST_PATIENCE).as_secs();
+            self.connection.small_request().set(Some(due_s));
         }
     }
 
@@ -236,7 +238,7 @@ impl Task {
             .worker
             .advance(&self.connection, &mut self.session, &self.input);
         if taken > 0 {
-            self.connection.set_begun(None);
+            self.connection.small_request().set(None);
         }
         if taken < self.input.len() {
             self.input.drain(..taken);
@@ -246,7 +248,7 @@ impl Task {
         self.enter_reading();
         if self.admitted.is_some() && self.input.len() < BUFFER_BYTES_FREE {
             self.admitted = None;
-            self.connection.set_request_due(None);
+            self.connection.large_request().set(None);
         }
         self.note_begun(flow);
         flow
@@ -296,12 +298,12 @@ impl Task {
         self.admitted = admitted;
         let due_s = self.worker.shared().uptime_s() + REQUEST_PATIENCE.as_secs();
         let due_s = self.admitted.as_ref().map(|_| due_s);
-        self.connection.set_request_due(due_s);
+        self.connection.large_request().set(due_s);
     }
 
     /// Waits for the memory that a large request takes.
     async fn wait_for_room(&mut self) -> Flow {
-        self.connection.set_begun(None);
+        self.connection.small_request().set(None);
         let shared = self.worker.shared_arc();
         let admitted = shared.buffers().admit(self.needed());
         let closing = async {
@@ -400,7 +402,7 @@ impl Task {
     /// Has the password checked on another thread. The client may hang up its side meanwhile and
     /// still wait for the answers, so the end of its input ends nothing here.
     async fn log_in(&mut self) -> Flow {
-        self.connection.set_login_due(None);
+        self.connection.login().set(None);
         let shared = self.worker.shared_arc();
         let (checked, result) = oneshot::channel();
         let asked = match (shared.logins(), shared.access().users()) {
@@ -423,7 +425,7 @@ impl Task {
         self.worker.enqueue(&self.connection);
         if self.session.entrance().is_some() {
             let due_s = login_due_s(&self.worker);
-            self.connection.set_login_due(Some(due_s));
+            self.connection.login().set(Some(due_s));
         }
         flow
     }

@@ -19,7 +19,7 @@ use super::output::Output;
 use super::session::{Flow, Session};
 use super::shared::{Client, Shared};
 use super::socket::{Accepted, Reader};
-use super::task::{REQUEST_PATIENCE, Task};
+use super::task::Task;
 use crate::engine::Turn;
 use crate::journal::Failed;
 use crate::limits::{BUFFER_BYTES_FREE, READ_BYTES};
@@ -393,14 +393,14 @@ impl Worker {
             let now = self.shared.uptime_s();
             for connection in self.connections.borrow().values() {
                 let is_silent = limit.is_some_and(|it| connection.silent_s(now) > it.as_secs());
-                let cause = self.overdue(connection, now, limit);
+                let cause = self.overdue(connection, now);
                 if let Some(cause) = cause {
                     tracing::info!(client = %connection.client().peer, "closed: {cause}");
                 }
                 if is_silent && !connection.is_closing() {
                     self.tally.add(Metric::IdleKicks, 1);
                 }
-                if is_silent || cause.is_some() || connection.is_login_overdue(now) {
+                if is_silent || cause.is_some() || connection.login().is_over(now) {
                     connection.abandon();
                 }
             }
@@ -408,19 +408,13 @@ impl Worker {
     }
 
     /// What a client has taken too long for.
-    fn overdue(
-        &self,
-        connection: &Connection,
-        now_s: u64,
-        limit: Option<Duration>,
-    ) -> Option<&'static str> {
+    fn overdue(&self, connection: &Connection, now_s: u64) -> Option<&'static str> {
         let buffers = self.shared.buffers();
         // Not in the condition: it counts the seconds.
         let is_slow = connection.reads_too_slowly();
-        let patience = limit.unwrap_or(REQUEST_PATIENCE).min(REQUEST_PATIENCE);
-        if connection.is_request_overdue(now_s) && buffers.is_crowded() {
+        if connection.large_request().is_over(now_s) && buffers.is_crowded() {
             Some("a large request does not arrive")
-        } else if connection.arriving_s(now_s) > patience.as_secs() {
+        } else if connection.small_request().is_over(now_s) {
             Some("a request does not arrive")
         } else if is_slow && buffers.must_be_read() {
             Some("replies are read too slowly")
