@@ -147,7 +147,12 @@ impl Tally {
 
     /// Counts one of a class. Only the tally's own worker may.
     pub fn add_in(&self, class: u32, metric: PerClass) {
-        self.classes.add(class, metric, 1);
+        self.add_all_in(class, metric, 1);
+    }
+
+    /// Counts several of a class. Only the tally's own worker may.
+    pub fn add_all_in(&self, class: u32, metric: PerClass, count: u64) {
+        self.classes.add(class, metric, count);
     }
 
     /// What has been counted.

@@ -172,11 +172,17 @@ pub(super) fn count(tally: &Tally, turn: &Turn, command: &Command<'_>, answer: &
 
 fn count_hits(tally: &Tally, hits: &[Option<Hit>], touched: bool) {
     let (asked, mut found) = (hits.len() as u64, 0);
-    for hit in hits.iter().flatten() {
-        found += 1;
-        tally.add_in(hit.class, PerClass::GetHits);
+    let mut classes = hits.iter().flatten().map(|hit| hit.class).peekable();
+    // Most keys of one retrieval are of one class.
+    while let Some(class) = classes.next() {
+        let mut run = 1;
+        while classes.next_if_eq(&class).is_some() {
+            run += 1;
+        }
+        found += run;
+        tally.add_all_in(class, PerClass::GetHits, run);
         if touched {
-            tally.add_in(hit.class, PerClass::TouchHits);
+            tally.add_all_in(class, PerClass::TouchHits, run);
         }
     }
     tally.add(Metric::CmdGet, asked);

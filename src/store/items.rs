@@ -114,10 +114,8 @@ impl<I: Item> Items<I> {
 
     /// True if the item at a key has ended and is only still there.
     pub(super) fn has_expired(&self, hash: u64, key: Key<'_>, now: Time) -> bool {
-        // Where nothing expires, a miss costs no second look.
-        let item = |item: &I| is(item, key);
-        let found = (self.totals.expiring > 0).then(|| self.slots.find(hash, item));
-        found.flatten().is_some_and(|item| is_past(item, now))
+        let item = self.slots.find(hash, |item| is(item, key));
+        item.is_some_and(|item| is_past(item, now))
     }
 
     /// Has the processor fetch the item with this hash, if there is one.
