@@ -96,9 +96,70 @@ public class Spymemcached {
         same("stats", stats.get("pointer_size"), "64");
         Map<String, String> settings = client.getStats("settings").values().iterator().next();
         same("stats settings", settings.containsKey("maxconns"), true);
-        client.getStats("items");
-        client.getStats("slabs");
+        Map<String, String> items = client.getStats("items").values().iterator().next();
+        same("stats items", items.keySet().stream().anyMatch(it -> it.endsWith(":number")), true);
+        Map<String, String> slabs = client.getStats("slabs").values().iterator().next();
+        same("stats slabs", Integer.parseInt(slabs.get("active_slabs")) > 0, true);
+        same("available", client.getAvailableServers().size(), 1);
+        same("unavailable", client.getUnavailableServers().size(), 0);
         ok("version, stats, settings, items, slabs");
+    }
+
+    /** What gives a future, and what the others are made of. */
+    private static void asynchronous() throws Exception {
+        yes("set", client.set("java:async", 0, "5"));
+        same("asyncGet", client.asyncGet("java:async").get(), "5");
+        long unique = client.asyncGets("java:async").get().getCas();
+        same("asyncCAS", client.asyncCAS("java:async", unique, "7").get(), CASResponse.OK);
+        same("asyncCAS", client.asyncCAS("java:async", unique, "8").get(), CASResponse.EXISTS);
+        same("asyncIncr", client.asyncIncr("java:async", 3).get(), 10);
+        same("asyncDecr", client.asyncDecr("java:async", 4).get(), 6);
+        same("asyncIncr of nothing", client.asyncIncr("java:nothing", 3).get(), -1);
+        client.delete("java:late").get();
+        same("decr with a default", client.decr("java:late", 3, 100L, 1000), 100);
+        same("and again", client.decr("java:late", 3, 100L, 1000), 97);
+        same("asyncGetBulk", client.asyncGetBulk("java:async", "java:0", "java:nothing").get().size(), 2);
+        yes("append with a cas", client.append(unique, "java:async", "1"));
+        yes("prepend with a cas", client.prepend(unique, "java:async", "1"));
+        // A number keeps its length when it is stepped down.
+        same("get", client.get("java:async"), "16 1");
+        same("waitForQueues", client.waitForQueues(10, TimeUnit.SECONDS), true);
+        // These are of its binary protocol only: it refuses them before it sends anything.
+        refused("getAndTouch", () -> client.getAndTouch("java:0", 1000));
+        refused("asyncGetAndTouch", () -> client.asyncGetAndTouch("java:0", 1000));
+        refused("delete with a cas", () -> client.delete("java:async", 1L));
+        refused("listSaslMechanisms", () -> client.listSaslMechanisms());
+        ok("asyncGet asyncGets asyncCAS asyncIncr asyncDecr asyncGetBulk waitForQueues");
+    }
+
+    private static void refused(String what, java.util.function.Supplier<?> call) {
+        try {
+            same(what, call.get(), "an error");
+        } catch (UnsupportedOperationException error) {
+            return;
+        }
+    }
+
+    private static void flush() throws Exception {
+        yes("flush in an hour", client.flush(3600));
+        same("get", client.get("java:1"), "value 1");
+        yes("flush", client.flush());
+        same("get after flush", client.get("java:1"), null);
+        ok("flush, with a delay");
+    }
+
+    /** A verb that came with a new version would be missing here. */
+    private static void everyMethod() {
+        String called = "add addObserver append asyncCAS asyncDecr asyncGet asyncGetAndTouch asyncGetBulk"
+            + " asyncGets asyncIncr broadcastOp cas connectionEstablished connectionLost decr delete flush"
+            + " get getAndTouch getAvailableServers getBulk getConnection getExecutorService"
+            + " getNodeLocator getOperationTimeout getStats getTranscoder getTranscoderService"
+            + " getUnavailableServers getVersions gets incr listSaslMechanisms prepend removeObserver"
+            + " replace set shutdown toString touch waitForQueues";
+        List<String> methods = Arrays.stream(MemcachedClient.class.getDeclaredMethods())
+            .filter(method -> java.lang.reflect.Modifier.isPublic(method.getModifiers()))
+            .map(method -> method.getName()).distinct().sorted().collect(Collectors.toList());
+        same("every method", String.join(" ", methods), called);
     }
 
     private static void typed() throws Exception {
@@ -145,8 +206,16 @@ public class Spymemcached {
     public static void main(String[] arguments) throws Exception {
         int port = Integer.parseInt(System.getenv("PORT"));
         client = new MemcachedClient(new InetSocketAddress(System.getenv("HOST"), port));
+        // The threads of the client would go on.
+        Thread.currentThread().setUncaughtExceptionHandler((thread, error) -> {
+            error.printStackTrace();
+            System.exit(1);
+        });
+        everyMethod();
         named();
+        asynchronous();
         if ("1".equals(System.getenv("TYPED"))) typed();
+        flush();
         client.shutdown(10, TimeUnit.SECONDS);
     }
 }

@@ -85,8 +85,14 @@ for my $n (1 .. 500) {
 $client->nowait_push;
 same('get after 1,500 commands without a reply', $client->get('pf:quiet'), 501);
 ok('noreply');
+# `remove` is `delete` by an older name.
+$client->set('pf:1', 1);
+same('remove', $client->remove('pf:1'), 1);
+same('namespace', $client->namespace('pf:'), '');
+same('get in a name space', $client->get('quiet'), 501);
+$client->namespace('');
 same('server_versions', substr($client->server_versions->{$ENV{SERVER}}, 0, 2), '1.');
-ok('server_versions');
+ok('remove namespace server_versions');
 
 if ($ENV{TYPED}) {
     $client->delete('2.900');
@@ -134,4 +140,23 @@ if ($ENV{TYPED}) {
     same('errors under noreply give no line', $client->get('2.902'), 500);
     ok('noreply with errors');
 }
+$client->set('pf:1', 1);
+same('flush_all', $client->flush_all->{$ENV{SERVER}}, 1);
+same('get after flush_all', $client->get('pf:1'), undef);
+$client->set('pf:1', 1);
+$client->flush_all;
+$client->nowait_push;
+same('get after flush_all without a reply', $client->get('pf:1'), undef);
 $client->disconnect_all;
+same('get after disconnect_all', $client->set('pf:1', 2) && $client->get('pf:1'), 2);
+ok('flush_all, with a reply and without, disconnect_all');
+my %known = map { $_ => 1 } qw(add add_multi append append_multi cas cas_multi decr decr_multi delete
+    delete_multi disconnect_all flush_all gat gat_multi gats gats_multi get get_multi gets gets_multi
+    incr incr_multi namespace new nowait_push prepend prepend_multi remove replace replace_multi
+    server_versions set set_multi touch touch_multi enable_compress);
+# What the module and what it imports have for themselves.
+my %own = map { $_ => 1 } qw(CLONE DESTROY VERSION bootstrap retrieve store);
+my @new = grep { !/^_/ && !$known{$_} && !$own{$_} && Cache::Memcached::Fast->can($_) }
+    sort keys %Cache::Memcached::Fast::;
+same('methods that this script does not know', "@new", '');
+

@@ -143,4 +143,10 @@ func main() {
 	if os.Getenv("TYPED") == "1" {
 		typed()
 	}
+	for _, flush := range []func() error{client.FlushAll, client.DeleteAll} {
+		same("set", client.Set(item("go:1", "v")), nil)
+		same("flush", flush(), nil)
+		same("get after it", get("go:1"), memcache.ErrCacheMiss.Error())
+	}
+	ok("FlushAll DeleteAll")
 }

@@ -170,6 +170,77 @@ static void typed(void) {
     free(body);
 }
 
+static void gives(const char *what, memcached_return_t rc, memcached_return_t expected) {
+    check(rc == expected, what, rc);
+}
+
+static uint64_t unique_of(const char *key) {
+    memcached_return_t rc;
+    const char *keys[] = {key};
+    size_t lengths[] = {strlen(key)};
+    rc = memcached_mget_by_key(mc, "server", 6, keys, lengths, 1);
+    check(rc == MEMCACHED_SUCCESS, "mget_by_key", rc);
+    memcached_result_st *result = memcached_fetch_result(mc, NULL, &rc);
+    check(result != NULL, "mget_by_key", rc);
+    uint64_t unique = memcached_result_cas(result);
+    memcached_result_free(result);
+    while ((result = memcached_fetch_result(mc, NULL, &rc)) != NULL) memcached_result_free(result);
+    return unique;
+}
+
+/* Each call that names the server by another key, and the plain ones that nothing else calls. */
+static void by_key(const char *key, const char *number) {
+    const char *by = "server";
+    const size_t b = 6, k = strlen(key), n = strlen(number);
+    const memcached_return_t success = MEMCACHED_SUCCESS;
+    memcached_return_t rc;
+    uint64_t value = 0;
+    size_t length;
+    uint32_t flags;
+    memcached_delete(mc, key, k, 0);
+    gives("replace", memcached_replace(mc, key, k, "x", 1, 0, 0), MEMCACHED_NOTSTORED);
+    gives("add", memcached_add(mc, key, k, "1", 1, 0, 0), success);
+    gives("add", memcached_add(mc, key, k, "x", 1, 0, 0), MEMCACHED_NOTSTORED);
+    gives("replace", memcached_replace(mc, key, k, "2", 1, 0, 0), success);
+    same(key, "2");
+    gives("delete_by_key", memcached_delete_by_key(mc, by, b, key, k, 0), success);
+    gives("exist_by_key", memcached_exist_by_key(mc, by, b, key, k), MEMCACHED_NOTFOUND);
+    gives("replace_by_key", memcached_replace_by_key(mc, by, b, key, k, "x", 1, 0, 0),
+          MEMCACHED_NOTSTORED);
+    gives("add_by_key", memcached_add_by_key(mc, by, b, key, k, "value", 5, 0, 0), success);
+    gives("add_by_key", memcached_add_by_key(mc, by, b, key, k, "x", 1, 0, 0), MEMCACHED_NOTSTORED);
+    gives("exist_by_key", memcached_exist_by_key(mc, by, b, key, k), success);
+    gives("append_by_key", memcached_append_by_key(mc, by, b, key, k, "!", 1, 0, 0), success);
+    gives("prepend_by_key", memcached_prepend_by_key(mc, by, b, key, k, "a ", 2, 0, 0), success);
+    char *found = memcached_get_by_key(mc, by, b, key, k, &length, &flags, &rc);
+    check(rc == success && length == 8 && memcmp(found, "a value!", 8) == 0, "get_by_key", rc);
+    free(found);
+    memcached_behavior_set(mc, MEMCACHED_BEHAVIOR_SUPPORT_CAS, 1);
+    uint64_t unique = unique_of(key);
+    gives("cas_by_key", memcached_cas_by_key(mc, by, b, key, k, "b", 1, 0, 0, unique), success);
+    gives("cas_by_key", memcached_cas_by_key(mc, by, b, key, k, "c", 1, 0, 0, unique),
+          MEMCACHED_DATA_EXISTS);
+    memcached_behavior_set(mc, MEMCACHED_BEHAVIOR_SUPPORT_CAS, 0);
+    gives("replace_by_key", memcached_replace_by_key(mc, by, b, key, k, "d", 1, 0, 0), success);
+    gives("touch_by_key", memcached_touch_by_key(mc, by, b, key, k, 1000), success);
+    same(key, "d");
+    gives("delete_by_key", memcached_delete_by_key(mc, by, b, key, k, 0), success);
+    gives("delete_by_key", memcached_delete_by_key(mc, by, b, key, k, 0), MEMCACHED_NOTFOUND);
+    gives("touch_by_key", memcached_touch_by_key(mc, by, b, key, k, 1000), MEMCACHED_NOTFOUND);
+    gives("append_by_key", memcached_append_by_key(mc, by, b, key, k, "!", 1, 0, 0),
+          MEMCACHED_NOTSTORED);
+    gives("prepend_by_key", memcached_prepend_by_key(mc, by, b, key, k, "!", 1, 0, 0),
+          MEMCACHED_NOTSTORED);
+    gives("cas_by_key", memcached_cas_by_key(mc, by, b, key, k, "c", 1, 0, 0, unique),
+          MEMCACHED_NOTFOUND);
+    gives("set_by_key", memcached_set_by_key(mc, by, b, number, n, "5", 1, 0, 0), success);
+    rc = memcached_increment_by_key(mc, by, b, number, n, 7, &value);
+    check(rc == success && value == 12, "increment_by_key", rc);
+    rc = memcached_decrement_by_key(mc, by, b, number, n, 2, &value);
+    check(rc == success && value == 10, "decrement_by_key", rc);
+    printf("ok each by_key of %s and %s, plain add and replace\n", key, number);
+}
+
 static int seen;
 
 static memcached_return_t count_result(const memcached_st *by, memcached_result_st *result, void *what) {
@@ -225,19 +296,28 @@ static void many(int with_types) {
         rc = memcached_stat_execute(mc, topics[n], count_stat, NULL);
         check(rc == MEMCACHED_SUCCESS && seen > 0, "stat_execute", rc);
     }
-    rc = memcached_set_by_key(mc, "server", 6, "c:by", 4, "value", 5, 0, 0);
-    check(rc == MEMCACHED_SUCCESS, "set_by_key", rc);
-    rc = memcached_add_by_key(mc, "server", 6, "c:by", 4, "value", 5, 0, 0);
-    check(rc == MEMCACHED_NOTSTORED, "add_by_key", rc);
-    rc = memcached_replace_by_key(mc, "server", 6, "c:by", 4, "value", 5, 0, 0);
-    check(rc == MEMCACHED_SUCCESS, "replace_by_key", rc);
-    rc = memcached_touch_by_key(mc, "server", 6, "c:by", 4, 1000);
-    check(rc == MEMCACHED_SUCCESS, "touch_by_key", rc);
-    rc = memcached_delete_by_key(mc, "server", 6, "c:by", 4, 0);
-    check(rc == MEMCACHED_SUCCESS, "delete_by_key", rc);
+    /* These are of the binary protocol only: the library refuses them by itself. */
+    uint64_t value;
+    rc = memcached_mget_execute(mc, keys, lengths, 200, counters, NULL, 1);
+    check(rc == MEMCACHED_NOT_SUPPORTED, "mget_execute", rc);
+    rc = memcached_increment_with_initial(mc, "c:none", 6, 1, 5, 0, &value);
+    check(rc == MEMCACHED_INVALID_ARGUMENTS, "increment_with_initial", rc);
+    rc = memcached_decrement_with_initial(mc, "c:none", 6, 1, 5, 0, &value);
+    check(rc == MEMCACHED_INVALID_ARGUMENTS, "decrement_with_initial", rc);
+    memcached_stat_st *stats = memcached_stat(mc, NULL, &rc);
+    check(rc == MEMCACHED_SUCCESS, "stat", rc);
+    char *items = memcached_stat_get_value(mc, stats, "curr_items", &rc);
+    check(rc == MEMCACHED_SUCCESS && atoi(items) >= 200, "curr_items of stat", rc);
+    free(items);
+    memcached_stat_free(NULL, stats);
     rc = memcached_verbosity(mc, 0);
     check(rc == MEMCACHED_SUCCESS, "verbosity", rc);
-    ok("mget and fetch_execute of 200 keys, dump, stat_execute of five topics, by_key, verbosity");
+    memcached_quit(mc);
+    same(keys[7], "12345");
+    ok("mget, fetch_execute of 200 keys, dump, stat, stat_execute, verbosity, quit");
+    rc = memcached_flush(mc, 3600);
+    check(rc == MEMCACHED_SUCCESS, "flush in an hour", rc);
+    same(keys[7], "12345");
     rc = memcached_flush(mc, 0);
     check(rc == MEMCACHED_SUCCESS, "flush", rc);
     same(keys[7], NULL);
@@ -274,6 +354,8 @@ int main(int argc, char **argv) {
     named();
     if (strcmp(argv[3], "1") == 0) typed();
     noreply(strcmp(argv[3], "1") == 0);
+    by_key("c:by", "c:by:number");
+    if (strcmp(argv[3], "1") == 0) by_key("3.101", "2.103");
     many(strcmp(argv[3], "1") == 0);
     memcached_free(mc);
     return 0;

@@ -80,6 +80,11 @@ grep -qE '^get_misses: *0' slap || fail "memcaslap: $(cat slap)"
 ! grep -iE 'error|fail' slap || fail "memcaslap: $(cat slap)"
 ok memcaslap
 
+# These two ask no server.
+[[ $(memcerror 16) == *"NOT FOUND"* ]] || fail "memcerror: $(memcerror 16)"
+memcparse "--SERVER=$SERVER" >parsed 2>&1 || fail "memcparse: $(cat parsed)"
+ok memcerror memcparse
+
 put dumped value
 memcdump "$s" >dump
 if [ "$TYPED" = 1 ]; then

@@ -64,7 +64,7 @@ python=$fetched/python/bin/python3
 client tools bash "$here/libmemcached_tools.sh"
 client libmemcached bash "$here/libmemcached.sh" "$here/libmemcached.c"
 client pylibmc $debian_python "$here/use_pylibmc.py"
-client pymemcache $debian_python "$here/use_pymemcache.py"
+client pymemcache bash "$here/pymemcache.sh"
 client python-memcached $debian_python "$here/use_python_memcached.py"
 client aiomcache "$python" "$here/use_aiomcache.py"
 client emcache "$python" "$here/use_emcache.py"

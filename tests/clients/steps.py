@@ -31,6 +31,15 @@ def raises(what, error, call):
     sys.exit(1)
 
 
+def every_method(of, called, local=""):
+    """Each public method of a client is in one of the two lists: those that its script calls, and
+    those that send nothing. A new version of the client may have more."""
+    kind = type(of)
+    public = {it for it in dir(kind) if not it.startswith("_") and callable(getattr(kind, it))}
+    same("methods that the script does not know", public - {*called.split(), *local.split()}, set())
+    same("methods that are not there", {*called.split(), *local.split()} - public, set())
+
+
 def text(value):
     """Clients give bytes, text or a number; the wire has text."""
     return value.decode() if isinstance(value, bytes) else str(value)

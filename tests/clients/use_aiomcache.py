@@ -3,7 +3,7 @@
 import asyncio
 
 from aiomcache import Client, ClientException
-from steps import BODY, HOST, MEMBERS, PORT, TYPED, ok, same
+from steps import BODY, HOST, MEMBERS, PORT, TYPED, every_method, ok, same
 
 
 async def refused(what, call):
@@ -96,9 +96,17 @@ async def typed(client):
 
 async def main():
     client = Client(HOST, PORT, pool_size=8)
+    every_method(
+        client,
+        "add append cas close decr delete flush_all get gets incr multi_get prepend replace set stats "
+        "touch version",
+    )
     await named(client)
     if TYPED:
         await typed(client)
+    same("flush_all", await client.flush_all(), None)
+    same("get after flush_all", await client.get(b"aio:1"), None)
+    ok("flush_all")
     await client.close()
 
 

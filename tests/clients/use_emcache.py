@@ -3,7 +3,7 @@
 import asyncio
 
 import emcache
-from steps import BODY, HOST, MEMBERS, PORT, TYPED, ok, same
+from steps import BODY, HOST, MEMBERS, PORT, TYPED, every_method, ok, same
 
 NODE = emcache.MemcachedHostAddress(HOST, PORT)
 
@@ -69,7 +69,12 @@ async def named(client):
     await client.verbosity(NODE, 1)
     same("stats", "curr_items" in await client.stats(NODE), True)
     same("stats settings", "maxconns" in await client.stats(NODE, "settings"), True)
-    ok("version verbosity stats")
+    limit = int((await client.stats(NODE, "settings"))["maxbytes"]) >> 20
+    await client.cache_memlimit(NODE, 512)
+    same("what it set", int((await client.stats(NODE, "settings"))["maxbytes"]), 512 << 20)
+    await client.cache_memlimit(NODE, limit, noreply=True)
+    same("and again", int((await client.stats(NODE, "settings"))["maxbytes"]) >> 20, limit)
+    ok("version verbosity stats cache_memlimit")
 
 
 async def typed(client):
@@ -108,9 +113,23 @@ async def typed(client):
 
 async def main():
     client = await emcache.create_client([NODE], timeout=10)
+    every_method(
+        client,
+        "add append cache_memlimit cas close decrement delete flush_all gat gat_many gats gats_many get "
+        "get_many gets gets_many increment prepend replace set stats touch verbosity version",
+        local="cluster_managment",
+    )
     await named(client)
     if TYPED:
         await typed(client)
+    await client.flush_all(NODE, delay=3600)
+    same("get after flush_all in an hour", await value(client, b"em:7"), b"em:7")
+    await client.flush_all(NODE)
+    same("get after flush_all", await client.get(b"em:7"), None)
+    await client.set(b"em:7", b"new")
+    await client.flush_all(NODE, noreply=True)
+    same("get after flush_all without a reply", await client.get(b"em:7"), None)
+    ok("flush_all, with a delay and without a reply")
     await client.close()
 
 

@@ -5,11 +5,20 @@ from meta_memcache import (
     connection_pool_factory_builder,
 )  # fmt: skip
 from meta_memcache.errors import MemcacheError
-from steps import HOST, PORT, TYPED, ok, raises, same, text
+from meta_memcache.protocol import Key, Miss, RequestFlags, Success, Value
+from steps import HOST, PORT, TYPED, every_method, ok, raises, same, text
 
 client = CacheClient.cache_client_from_servers(
     servers=[ServerAddress(HOST, PORT)],
     connection_pool_factory_fn=connection_pool_factory_builder(recv_timeout=10),
+)
+every_method(
+    client,
+    "cache_client_from_servers delete delta delta_and_get delta_initialize delta_initialize_and_get get "
+    "get_cas get_cas_typed get_counters get_or_lease get_or_lease_cas get_typed invalidate "
+    "meta_arithmetic meta_delete meta_get meta_multiget meta_set multi_get multi_get_cas refill set "
+    "set_cas touch",
+    local="cache_client_with_gutter_from_servers ephemeral_cache_client_from_servers",
 )
 LEASE = LeasePolicy(ttl=30, miss_retries=3, miss_retry_wait=0.001)
 
@@ -78,6 +87,30 @@ same("touch without a reply", client.touch(keys[1], 1000, no_reply=True), True)
 same("in step", (client.get(keys[0]), client.get(keys[1])), (None, b"mm:1"))
 ok("multi_get, multi_get_cas, 500 sets without a reply")
 
+def meta(of):
+    """What the others are made of: one request each."""
+    key, other = Key(of), Key(of + "9999")
+    client.invalidate(key)
+    flags = RequestFlags(return_value=True, return_ttl=True, return_size=True)
+    same("meta_get", isinstance(client.meta_get(key, flags), Miss), True)
+    same("meta_set", isinstance(client.meta_set(key, b"5", RequestFlags(cache_ttl=100)), Success), True)
+    found = client.meta_get(key, flags)
+    same("meta_get", isinstance(found, Value), True)
+    same("its value", text(found.value), "5")
+    same("its flags", (found.flags.size, 95 <= found.flags.ttl <= 100), (1, True))
+    step = RequestFlags(return_value=True, ma_delta_value=3)
+    same("meta_arithmetic", int(client.meta_arithmetic(key, step).value), 8)
+    found = client.meta_multiget([key, other], RequestFlags(return_value=True))
+    same("meta_multiget", int(found[key].value), 8)
+    same("meta_multiget", isinstance(found[other], Miss), True)
+    same("meta_delete", isinstance(client.meta_delete(key), Success), True)
+    same("meta_delete", isinstance(client.meta_delete(key), Miss), True)
+    ok(f"meta_get meta_set meta_arithmetic meta_multiget meta_delete of {of}")
+
+
+meta("mm:meta")
+same("get_cas_typed", client.get_cas_typed("mm:large", bytes)[0], b"x" * 500_000)
+same("get_counters", len(client.get_counters()), 1)
 same("who asks first gets the lease", client.get_or_lease("mm:lease", LEASE), None)
 waits = []
 same("others wait", client.get_or_lease("mm:lease", LEASE, lease_wait_fn=waits.append), None)
@@ -107,3 +140,4 @@ if TYPED:
     raises("x in a COUNTER", MemcacheError, lambda: client.set("2.1401", b"x", 0))
     same("the old value", client.get("2.1401"), b"7")
     ok("COUNTER: delta set get")
+    meta("2.1402")

@@ -72,14 +72,45 @@ same('getDelayed', $mc->getDelayed($keys, true), true);
 same('fetch', isset($mc->fetch()['cas']), true);
 same('fetchAll', count($mc->fetchAll()), 499);
 same('deleteMulti', array_unique(array_values($mc->deleteMulti($keys))), [true]);
-same('setByKey', $mc->setByKey('server', 'php:by', 'value'), true);
-same('getByKey', $mc->getByKey('server', 'php:by'), 'value');
 same('get with a callback', $mc->get('php:made', function ($mc, $key, &$value) {
     $value = "made $key";
     return true;
 }), 'made php:made');
 same('what the callback stored', $mc->get('php:made'), 'made php:made');
-ok('setMulti getMulti getDelayed fetch fetchAll deleteMulti byKey, a callback');
+ok('setMulti getMulti getDelayed fetch fetchAll deleteMulti, a callback');
+
+// The first argument names the server that has the key.
+function by_key(string $by, string $key, string $number): void
+{
+    global $mc;
+    same('setByKey', $mc->setByKey($by, $key, 'value'), true);
+    same('getByKey', $mc->getByKey($by, $key), 'value');
+    fails('addByKey', $mc->addByKey($by, $key, 'x'), Memcached::RES_NOTSTORED);
+    same('replaceByKey', $mc->replaceByKey($by, $key, 'v2'), true);
+    same('appendByKey', $mc->appendByKey($by, $key, '!'), true);
+    same('prependByKey', $mc->prependByKey($by, $key, 'a '), true);
+    $found = $mc->getByKey($by, $key, null, Memcached::GET_EXTENDED);
+    same('getByKey', $found['value'], 'a v2!');
+    same('casByKey', $mc->casByKey($found['cas'], $by, $key, 'v3'), true);
+    fails('casByKey', $mc->casByKey($found['cas'], $by, $key, 'v4'), Memcached::RES_DATA_EXISTS);
+    same('touchByKey', $mc->touchByKey($by, $key, 1000), true);
+    same('setMultiByKey', $mc->setMultiByKey($by, [$number => 5, $key => 'v5'], 1000), true);
+    same('incrementByKey', $mc->incrementByKey($by, $number, 3), 8);
+    same('decrementByKey', $mc->decrementByKey($by, $number, 2), 6);
+    $found = $mc->getMultiByKey($by, [$key, $number], Memcached::GET_PRESERVE_ORDER);
+    same('getMultiByKey', [$found[$key], (int) $found[$number]], ['v5', 6]);
+    same('getDelayedByKey', $mc->getDelayedByKey($by, [$key, $number], true), true);
+    same('fetchAll', count($mc->fetchAll()), 2);
+    same('deleteByKey', $mc->deleteByKey($by, $key), true);
+    fails('getByKey', $mc->getByKey($by, $key), Memcached::RES_NOTFOUND);
+    fails('touchByKey', $mc->touchByKey($by, $key, 1000), Memcached::RES_NOTFOUND);
+    same('addByKey', $mc->addByKey($by, $key, 'v6'), true);
+    same('deleteMultiByKey', $mc->deleteMultiByKey($by, [$key, $number]), [$key => true, $number => true]);
+    ok("each ByKey of $key and $number");
+}
+
+same('getServerByKey', $mc->getServerByKey('server')['port'], (int) getenv('PORT'));
+by_key('server', 'php:by', 'php:by:n');
 
 $mc->setOption(Memcached::OPT_NO_BLOCK, true);
 $mc->setOption(Memcached::OPT_BUFFER_WRITES, true);
@@ -99,7 +130,18 @@ same('getVersion', substr($mc->getVersion()[$server], 0, 2), '1.');
 $stats = $mc->getStats()[$server];
 same('getStats', $stats['curr_items'] > 0 && $stats['pointer_size'] == 64, true);
 same('getStats settings', isset($mc->getStats('settings')[$server]['maxconns']), true);
+$items = $mc->getStats('items')[$server];
+$numbers = array_filter($items, fn($name) => str_ends_with($name, ':number'), ARRAY_FILTER_USE_KEY);
+same('getStats items', count($numbers) > 0 && min($numbers) > 0, true);
+same('getStats slabs', $mc->getStats('slabs')[$server]['active_slabs'] > 0, true);
 ok('getVersion getStats');
+// memcached dumps what has left the first of its queues only: perhaps nothing yet.
+$all = $mc->getAllKeys();
+if (getenv('TYPED') === '1') {
+    same('getAllKeys', array_diff(['php:made', 'php:step', 'php:list'], $all), []);
+    same('as many as there are', count($all), $mc->getStats()[$server]['curr_items']);
+    ok('getAllKeys');
+}
 
 if (getenv('TYPED') === '1') {
     $mc->delete('2.1000');
@@ -139,4 +181,33 @@ if (getenv('TYPED') === '1') {
     }
     ok('getMulti touch delete over COUNTER, INDEX, DATA');
 }
+if (getenv('TYPED') === '1') {
+    by_key('server', '3.1001', '2.1002');
+}
+same('flush in an hour', $mc->flush(3600), true);
+same('get', $mc->get('php:step'), '1');
+same('flush', $mc->flush(), true);
+fails('get after flush', $mc->get('php:step'), Memcached::RES_NOTFOUND);
+ok('flush, with a delay');
 same('quit', $mc->quit(), true);
+same('set after quit', $mc->set('php:step', '2'), true);
+same('isPersistent', $mc->isPersistent(), false);
+same('resetServerList', $mc->resetServerList(), true);
+same('addServers', $mc->addServers([[getenv('HOST'), (int) getenv('PORT')]]), true);
+same('getServerList', count($mc->getServerList()), 1);
+same('get', $mc->get('php:step'), '2');
+ok('quit resetServerList addServers');
+
+// A verb that came with a new version would be missing here.
+$called = 'add addByKey addServer addServers append appendByKey cas casByKey decrement decrementByKey '
+    . 'delete deleteByKey deleteMulti deleteMultiByKey fetch fetchAll flush flushBuffers get getAllKeys '
+    . 'getByKey getDelayed getDelayedByKey getMulti getMultiByKey getServerByKey getServerList getStats '
+    . 'getVersion increment incrementByKey isPersistent prepend prependByKey quit replace replaceByKey '
+    . 'resetServerList set setByKey setMulti setMultiByKey setOption touch touchByKey '
+    . 'getLastErrorMessage getResultCode';
+// They send nothing, or belong to the binary protocol.
+$local = '__construct checkKey getLastDisconnectedServer getLastErrorCode getLastErrorErrno getOption '
+    . 'getResultMessage isPristine setBucket setEncodingKey setOptions setSaslAuthData';
+$known = explode(' ', "$called $local");
+same('methods that this script does not know', array_diff(get_class_methods('Memcached'), $known), []);
+

@@ -1,10 +1,28 @@
-"""pymemcache: pure Python, noreply by default, passes negative deltas through."""
+"""pymemcache: pure Python, noreply by default, passes negative deltas through.
+
+With the argument `shutdown` it stops the server, which is then one of its own.
+"""
+
+import sys
 
 from pymemcache.client.base import Client
 from pymemcache.exceptions import MemcacheClientError, MemcacheUnknownCommandError
-from steps import BODY, HOST, MEMBERS, PORT, TYPED, ok, raises, same, text
+from steps import BODY, HOST, MEMBERS, PORT, TYPED, every_method, ok, raises, same
 
 client = Client((HOST, PORT), default_noreply=False, timeout=10)
+
+if sys.argv[1:] == ["shutdown"]:
+    same("set", client.set("pm:1", b"value"), True)
+    same("shutdown", client.shutdown(graceful=True), None)
+    sys.exit()
+
+every_method(
+    client,
+    "add append cache_memlimit cas close decr delete delete_many delete_multi flush_all get get_many "
+    "get_multi gets gets_many incr prepend quit replace set set_many set_multi shutdown stats touch "
+    "version disconnect_all",
+    local="check_key",
+)
 
 
 def cas(key, value):
@@ -35,6 +53,12 @@ values = {f"pm:{n}": b"%d" % n for n in range(500)}
 same("set_many", client.set_many(values), [])
 same("get_many", client.get_many(list(values)), values)
 same("gets_many", len(client.gets_many(list(values))), 500)
+same("set_multi", client.set_multi({"pm:a": b"1", "pm:b": b"2"}, noreply=False), [])
+same("get_multi", client.get_multi(["pm:a", "pm:b"]), {"pm:a": b"1", "pm:b": b"2"})
+same("delete_many", client.delete_many(list(values)[1:]), True)
+same("what it left", client.get_many(list(values)), {"pm:0": b"0"})
+same("delete_multi", client.delete_multi(["pm:a", "pm:0"], noreply=True), True)
+same("what it left", client.get_many(["pm:a", "pm:b", "pm:0"]), {"pm:b": b"2"})
 same("version", client.version()[:2], b"1.")
 ok("named keys: everything")
 
@@ -49,6 +73,15 @@ stats = client.stats()
 same("stats", stats[b"pointer_size"], 64)
 same("stats settings", b"maxconns" in client.stats("settings"), True)
 ok("stats")
+limit = client.stats("settings")[b"maxbytes"]
+same("cache_memlimit", client.cache_memlimit(512), True)
+same("what it set", int(client.stats("settings")[b"maxbytes"]), 512 << 20)
+same("cache_memlimit", client.cache_memlimit(int(limit) >> 20), True)
+client.quit()
+same("get after quit, on another connection", client.get("pm:b"), b"2")
+client.disconnect_all()
+same("get after disconnect_all", client.get("pm:b"), b"2")
+ok("cache_memlimit quit disconnect_all")
 
 if TYPED:
     client.delete("2.300")
@@ -97,3 +130,12 @@ if TYPED:
         quiet.set("2.302", n)
     same("errors under noreply give no line", quiet.get("2.302"), b"499")
     ok("noreply with errors")
+
+same("flush_all in an hour", client.flush_all(delay=3600), True)
+same("get", client.get("pm:b"), b"2")
+same("flush_all", client.flush_all(), True)
+same("get after flush_all", client.get("pm:b"), None)
+client.set("pm:b", b"3")
+same("flush_all without a reply", client.flush_all(noreply=True), True)
+same("get after it", client.get("pm:b"), None)
+ok("flush_all, with a delay and without a reply")
