@@ -8,7 +8,8 @@
 # Each client is one file beside this one. It runs in a directory of its own, gets HOST, PORT, SERVER,
 # LOG (what the server says), BINARY and TYPED (0 against memcached) in its environment, and prints
 # `ok WHAT` for each thing that worked; it fails if one did not. A client that is not installed is a
-# failure: see tests/install-clients.sh. README.md tells which clients these are.
+# failure: see tests/install-clients.sh. README.md tells which clients these are. Many end by emptying the
+# server: each brings the keys that it needs.
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -82,7 +83,6 @@ client binary bash "$here/binary.sh"
 client TLS bash "$here/tls.sh"
 client meta-memcache "$python" "$here/use_meta_memcache.py"
 client memcached-tool bash "$here/memcached_tool.sh"
-# Last: it empties the server.
 client memccapable bash "$here/memccapable.sh"
 
 if [ $number = 0 ] || [ $failed != 0 ]; then
