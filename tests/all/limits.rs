@@ -8,9 +8,9 @@ use storage_server::engine::Settings;
 use storage_server::journal::sim::SimDisk;
 use storage_server::server::shared::settings;
 
-use crate::support::Config;
 use crate::support::memory::MemoryServer;
-use crate::support::wire::{Received, Wire as _};
+use crate::support::wire::{PATIENCE, Received, Wire as _};
+use crate::support::{Config, Home, until};
 
 /// What comes back for a request on a connection of its own: its first line, and whether the
 /// connection stays.
@@ -30,6 +30,12 @@ fn read_back(server: &MemoryServer, name: &str) -> usize {
     let start = format!("STAT {name} ");
     let value = text.lines().find_map(|line| line.strip_prefix(&start));
     value.unwrap().parse().unwrap()
+}
+
+/// Parses a configuration with this one key set.
+fn parse(section: &str, key: &str, value: &str) -> Result<config::Config, String> {
+    let text = Config::bare().with(section, key, value).text();
+    config::Config::parse(&text, "config.ini").map_err(|error| format!("{error:?}"))
 }
 
 /// How a request goes.
@@ -251,6 +257,103 @@ fn values_and_their_announced_lengths() {
     }
     let b = server.connect().ask(b"get b\r\n");
     assert!(!String::from_utf8_lossy(&b).contains("executed"));
+}
+
+#[test]
+fn the_largest_value_by_default_and_at_all() {
+    // In memory only: no journal holds these values, too.
+    let config = Config::standard().with("server", "named_keys_durable", "false");
+    let largest = config.clone().with("server", "max_value", "\"64m\"");
+    for (config, max) in [(config, 1 << 20), (largest, 64 << 20)] {
+        let server = MemoryServer::start(&config.text(), SimDisk::new());
+        assert_eq!(read_back(&server, "item_size_max"), max);
+        let set = |n| format!("set a 0 0 {n}\r\n{}\r\n", repeated("x", n));
+        let too_large = Error("SERVER_ERROR object too large for cache");
+        at(&server, "value", max as u128, set, (STORED, too_large));
+    }
+}
+
+#[test]
+fn numbers_of_the_configuration() {
+    for (key, least, most) in [
+        ("threads", 0, 256),
+        ("max_clients", 1, 1 << 20),
+        ("idle_timeout", 0, 60 * 60 * 24 * 365),
+        ("max_value", 1, 64 << 20),
+        ("memory_limit", 0, 1 << 50),
+        ("client_memory", 4 << 20, 1 << 50),
+    ] {
+        let taken = |value: i64| parse("server", key, &value.to_string()).is_ok();
+        let around = |limit| [limit - 1, limit, limit + 1].map(taken);
+        assert_eq!(around(least), [false, true, true], "{key} {least}");
+        assert_eq!(around(most), [true, true, false], "{key} {most}");
+    }
+}
+
+#[test]
+fn clients_at_one_time() {
+    const MOST: usize = 3;
+    let config = Config::standard().with("server", "max_clients", &MOST.to_string());
+    let home = Home::new(config);
+    let daemon = home.start();
+    let mut clients = Vec::new();
+    for number in 1..=MOST {
+        let mut client = daemon.client();
+        assert_eq!(
+            client.stats("settings").unwrap()["maxconns"],
+            MOST.to_string()
+        );
+        assert_eq!(
+            client.stats("").unwrap()["curr_connections"],
+            number.to_string()
+        );
+        clients.push(client);
+    }
+    let told = daemon.client().line().unwrap();
+    assert_eq!(told, "ERROR Too many open connections");
+    for client in &mut clients {
+        assert_eq!(client.set("2.1", "5").unwrap(), "STORED");
+    }
+    // One that leaves makes room for one, and for no more.
+    clients.pop();
+    until("there is room", PATIENCE, || {
+        let mut client = daemon.client();
+        let there = client.set("2.1", "6").is_ok_and(|reply| reply == "STORED");
+        there.then(|| clients.push(client))
+    });
+    let told = daemon.client().line().unwrap();
+    assert_eq!(told, "ERROR Too many open connections");
+}
+
+#[test]
+fn cache_memlimit() {
+    let server = standard();
+    let too_small = Line("MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m");
+    let too_large = Line("MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes");
+    let before = read_back(&server, "maxbytes");
+    let most = 1_000_000_000;
+    for (mib, ends) in [
+        (0, too_small),
+        (7, too_small),
+        (most + 1, too_large),
+        (u64::MAX, too_large),
+    ] {
+        let request = format!("cache_memlimit {mib}\r\n");
+        check(&server, "cache_memlimit", &request, ends);
+        assert_eq!(read_back(&server, "maxbytes"), before);
+    }
+    for mib in [8, 9, most - 1, most] {
+        let request = format!("cache_memlimit {mib}\r\n");
+        check(&server, "cache_memlimit", &request, Line("OK"));
+        assert_eq!(read_back(&server, "maxbytes") as u64, mib << 20);
+    }
+    for request in [
+        "cache_memlimit\r\n",
+        "cache_memlimit x\r\n",
+        "cache_memlimit -1\r\n",
+    ] {
+        check(&server, "cache_memlimit", request, Line("ERROR"));
+    }
 }
 
 #[test]
