@@ -146,6 +146,7 @@ fn without_configuration_the_daemon_starts_with_its_defaults() {
         assert!(log.contains("built-in defaults"), "{log}");
         assert!(log.contains("listening on 127.0.0.1:11211"), "{log}");
         assert!(dir.path().join("data/STORE").is_file());
+        crate::access::assert_private(child.id(), &dir.path().join("data"));
         child.kill().unwrap();
     }
     let status = child.wait().unwrap();
