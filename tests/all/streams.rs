@@ -1,9 +1,9 @@
 //! Streams of requests, whole and broken: how they are cut cannot matter, and nothing within a
 //! data block is ever taken for a command.
 //!
-//! `STORAGE_SERVER_STREAMS` sets how many streams are cut at random (4,000),
-//! `STORAGE_SERVER_STREAM_CUTS` how many are cut at every byte (20), and
-//! `STORAGE_SERVER_SMUGGLED` how many broken requests carry commands (20,000).
+//! `STORAGE_SERVER_STREAMS` sets how many streams are cut at random (1,000,000),
+//! `STORAGE_SERVER_STREAM_CUTS` how many are cut at every byte (1,000), and
+//! `STORAGE_SERVER_SMUGGLED` how many broken requests carry commands (1,000,000).
 
 use std::fmt::Write as _;
 
@@ -11,12 +11,14 @@ use storage_server::journal::sim::SimDisk;
 
 use crate::support::memory::{MemoryServer, MemoryWire};
 use crate::support::wire::{Received, Wire as _};
-use crate::support::{Config, Random, setting};
+use crate::support::{Config, Random, on_all_cores, setting};
 
 /// Small, so that a block that is too large is short.
 const MAX_VALUE: usize = 600;
 /// So many streams share a server: what they store is in memory.
 const STREAMS_OF_A_SERVER: u64 = 1000;
+/// And so many broken requests, which store nothing.
+const BROKEN_OF_A_SERVER: u64 = 10_000;
 
 fn server() -> MemoryServer {
     let config = Config::standard().with("server", "max_value", &MAX_VALUE.to_string());
@@ -220,30 +222,30 @@ impl Twins {
 #[test]
 fn streams_cut_at_random_are_answered_as_whole_ones() {
     let seed = Random::seed("streams cut at random");
-    let mut random = Random::new(seed);
-    let mut twins = Twins::start();
-    for number in 0..setting("STORAGE_SERVER_STREAMS", 4_000) {
-        if number % STREAMS_OF_A_SERVER == 0 {
-            twins = Twins::start();
+    let streams = setting("STORAGE_SERVER_STREAMS", 1_000_000);
+    on_all_cores(streams.div_ceil(STREAMS_OF_A_SERVER), |part| {
+        let mut random = Random::of_piece(seed, part);
+        let twins = Twins::start();
+        let left = streams - part * STREAMS_OF_A_SERVER;
+        for _ in 0..left.min(STREAMS_OF_A_SERVER) {
+            let stream = stream(&mut random, 8);
+            let pieces = pieces(&mut random, &stream);
+            twins.hear(&stream, pieces, seed);
         }
-        let stream = stream(&mut random, 8);
-        let pieces = pieces(&mut random, &stream);
-        twins.hear(&stream, pieces, seed);
-    }
+    });
 }
 
 #[test]
 fn streams_cut_at_any_byte_are_answered_as_whole_ones() {
     let seed = Random::seed("streams cut at any byte");
-    let mut random = Random::new(seed);
-    for _ in 0..setting("STORAGE_SERVER_STREAM_CUTS", 20) {
+    on_all_cores(setting("STORAGE_SERVER_STREAM_CUTS", 1_000), |number| {
         let twins = Twins::start();
-        let stream = stream(&mut random, 6);
+        let stream = stream(&mut Random::of_piece(seed, number), 6);
         for at in 1..stream.len() {
             let (front, back) = stream.split_at(at);
             twins.hear(&stream, [front, back], seed);
         }
-    }
+    });
 }
 
 /// Commands that would show if they were carried out, and line ends of all sorts.
@@ -391,16 +393,25 @@ fn broken_meta(random: &mut Random, body: &str) -> (String, Fate) {
 
 #[test]
 fn nothing_within_a_broken_request_is_carried_out() {
+    let seed = Random::seed("smuggled commands");
+    let requests = setting("STORAGE_SERVER_SMUGGLED", 1_000_000);
+    on_all_cores(requests.div_ceil(BROKEN_OF_A_SERVER), |part| {
+        let left = requests - part * BROKEN_OF_A_SERVER;
+        nothing_is_carried_out_of(left.min(BROKEN_OF_A_SERVER), seed, part);
+    });
+}
+
+/// Sends so many broken requests to a server, which must do what each may do and no more.
+fn nothing_is_carried_out_of(requests: u64, seed: u64, part: u64) {
     const QUESTION: &str = "get mark kept 2.1\r\n";
     const ANSWER: &[u8] = b"VALUE kept 0 4\r\nkept\r\nVALUE 2.1 0 1\r\n5\r\nEND\r\n";
-    let seed = Random::seed("smuggled commands");
-    let mut random = Random::new(seed);
+    let mut random = Random::of_piece(seed, part);
     let server = server();
     server
         .connect()
         .ask(b"set kept 0 0 4\r\nkept\r\nset 2.1 0 0 1\r\n5\r\n");
     let mut wire = server.connect();
-    for _ in 0..setting("STORAGE_SERVER_SMUGGLED", 20_000) {
+    for _ in 0..requests {
         let (text, fate) = broken(&mut random);
         for piece in pieces(&mut random, format!("{text}{QUESTION}").as_bytes()) {
             wire.send(piece);

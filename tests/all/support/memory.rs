@@ -1,12 +1,13 @@
 //! The server in memory: protocol and engine on a simulated disk, without a socket.
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use storage_server::clock::{SimClock, Source};
 use storage_server::config::Config;
-use storage_server::engine::{Engine, OpenError};
+use storage_server::engine::{Engine, OpenError, Turn};
 use storage_server::journal::disk::Disk;
 use storage_server::journal::sim::SimDisk;
 use storage_server::journal::{Fsync, Options};
@@ -79,6 +80,7 @@ impl MemoryServer {
         MemoryWire {
             shared: Arc::clone(&self.shared),
             session: Session::new(peer, false),
+            turn: self.engine().turn(),
             tally: Arc::clone(&self.shared.tallies()[0]),
             input: Vec::new(),
             replies: VecDeque::new(),
@@ -93,6 +95,7 @@ impl MemoryServer {
 pub(crate) struct MemoryWire {
     shared: Arc<Shared>,
     session: Session,
+    turn: Turn,
     tally: Arc<Tally>,
     input: Vec<u8>,
     replies: VecDeque<u8>,
@@ -106,20 +109,25 @@ impl MemoryWire {
     /// Executes what has arrived, as a worker does in its turns.
     fn run(&mut self) {
         let engine = self.shared.engine();
-        let mut turn = engine.turn();
         let mut flow = Flow::Later;
+        let mut is_first = true;
         while flow != Flow::Read && !self.closed {
             let mut output = Output::default();
-            engine.begin(&mut turn);
+            engine.begin(&mut self.turn);
             let taken;
             (taken, flow) = self.session.advance(
                 &self.shared,
-                &mut turn,
+                &mut self.turn,
                 &self.tally,
                 &self.input,
                 &mut output,
             );
             self.input.drain(..taken);
+            if is_first && taken == 0 && flow == Flow::Read && output.unsent().is_empty() {
+                // A part of a request: nothing was done. (Later on a request may end here.)
+                return;
+            }
+            is_first = false;
             engine.flush().unwrap();
             // Values leave once they last.
             engine.journal().sync_now().unwrap();
@@ -163,7 +171,7 @@ impl MemoryWire {
     /// What comes back for these bytes.
     pub(crate) fn ask(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.send(bytes);
-        self.replies.drain(..).collect()
+        take(&mut self.replies).into()
     }
 }
 
@@ -183,7 +191,7 @@ impl Wire for MemoryWire {
 
     fn receive(&mut self) -> Received {
         if !self.replies.is_empty() {
-            return Received::Bytes(self.replies.drain(..).collect());
+            return Received::Bytes(take(&mut self.replies).into());
         }
         if self.closed {
             Received::Closed

@@ -11,6 +11,11 @@ impl Random {
         Self(seed)
     }
 
+    /// The row of one piece of the work that a seed decides.
+    pub(crate) fn of_piece(seed: u64, piece: u64) -> Self {
+        Self::new(seed.wrapping_add(piece << 32))
+    }
+
     /// The seed of this run: `STORAGE_SERVER_SEED`, or one of the clock. Prints it.
     pub(crate) fn seed(what: &str) -> u64 {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
