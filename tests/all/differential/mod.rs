@@ -12,8 +12,8 @@
 //! | `shrink` | the shortest stream that still fails |
 //! | `times` | the generator of what comes later, and of what is too large |
 //!
-//! `STORAGE_SERVER_DIFFERENTIAL` sets how many requests (50,000), `STORAGE_SERVER_SEED` repeats a
-//! run.
+//! `STORAGE_SERVER_DIFFERENTIAL` sets how many requests (1,000,000), `STORAGE_SERVER_SEED` repeats
+//! a run.
 
 mod ask;
 mod classic;
@@ -25,6 +25,8 @@ mod shrink;
 mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
 
 use ask::{Ask, Stream};
 use differences::DIFFERENCES;
@@ -32,7 +34,7 @@ pub(crate) use differences::table;
 use pair::Pair;
 
 use crate::support::memcached::Memcached;
-use crate::support::{Random, setting};
+use crate::support::{Random, on_all_cores, setting, skip};
 
 /// A generator: one request, about the keys that its stream has.
 struct Generator {
@@ -67,6 +69,8 @@ const GENERATORS: &[Generator] = &[
 
 /// Requests of one stream: enough to meet each other's effects.
 const STREAM: u64 = 200;
+/// Requests to one pair of servers.
+const PAIR: u64 = 50_000;
 
 fn any(random: &mut Random) -> Ask {
     let all = GENERATORS.iter().map(|generator| generator.weight).sum();
@@ -82,42 +86,77 @@ fn any(random: &mut Random) -> Ask {
     unreachable!("the weights add up")
 }
 
-#[test]
-fn random_requests_are_answered_as_memcached_answers_them() {
-    let Some(program) = Memcached::program() else {
-        println!("SKIPPED: no memcached here");
-        return;
-    };
-    let seed = Random::seed("differential");
-    let asks = setting("STORAGE_SERVER_DIFFERENTIAL", 50_000);
-    let mut pair = Pair::start(&program);
-    let mut differed = BTreeSet::new();
-    let mut counts = BTreeMap::<_, u64>::new();
-    for number in 0.. {
-        // A stream may end early, with its connection.
-        let played: u64 = counts.values().sum();
-        if played >= asks {
-            break;
+/// What was played.
+#[derive(Debug, Default)]
+struct Played {
+    /// Requests of each family.
+    counts: BTreeMap<&'static str, u64>,
+    /// The differences that were tried.
+    differences: BTreeSet<&'static str>,
+}
+
+impl Played {
+    fn requests(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    fn add(&mut self, other: Self) {
+        for (family, count) in other.counts {
+            *self.counts.entry(family).or_default() += count;
         }
-        let mut random = Random::new(seed.wrapping_add(number << 32));
-        let stream = Stream::generate(&mut random, STREAM.min(asks - played), any);
-        differed.extend(stream.differences().map(|difference| difference.name));
+        self.differences.extend(other.differences);
+    }
+}
+
+/// Plays so many requests to a pair of servers of its own.
+fn play(program: &Path, asks: u64, seed: u64, part: u64) -> Played {
+    let mut random = Random::of_piece(seed, part);
+    let mut pair = Pair::start(program);
+    let mut played = Played::default();
+    // A stream may end early, with its connection.
+    while played.requests() < asks {
+        let stream = Stream::generate(&mut random, STREAM.min(asks - played.requests()), any);
+        let differences = stream.differences();
+        played
+            .differences
+            .extend(differences.map(|difference| difference.name));
         for ask in &stream.asks {
-            *counts.entry(ask.family).or_default() += 1;
+            *played.counts.entry(ask.family).or_default() += 1;
         }
         if let Err(mismatch) = pair.play(&stream) {
             let shortest = shrink::shrink(stream, |stream| pair.play(stream).is_err());
             let shown = pair.play(&shortest).err().unwrap_or(mismatch);
             // The daemon's log says nothing that helps.
             drop(pair);
-            panic!("STORAGE_SERVER_SEED={seed}, stream {number}:\n{shortest}{shown}");
+            panic!("STORAGE_SERVER_SEED={seed}, part {part}:\n{shortest}{shown}");
         }
     }
-    println!("{counts:?}");
+    played
+}
+
+#[test]
+fn random_requests_are_answered_as_memcached_answers_them() {
+    let Some(program) = Memcached::program() else {
+        skip("no memcached here");
+        return;
+    };
+    let seed = Random::seed("differential");
+    let asks = setting("STORAGE_SERVER_DIFFERENTIAL", 1_000_000);
+    let all = Mutex::new(Played::default());
+    on_all_cores(asks.div_ceil(PAIR), |part| {
+        let played = play(&program, PAIR.min(asks - part * PAIR), seed, part);
+        all.lock().unwrap().add(played);
+    });
+    let all = all.into_inner().unwrap();
+    println!("{:?}", all.counts);
     // A difference that nobody tries may have gone, and nobody would know.
     if asks >= 50_000 {
         for difference in DIFFERENCES {
-            assert!(differed.contains(difference.name), "{}", difference.name);
+            assert!(
+                all.differences.contains(difference.name),
+                "{}",
+                difference.name
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::Duration;
 
 use super::ask::{Ask, Stream};
@@ -13,7 +13,7 @@ use crate::support::{Config, Daemon, Home, Random};
 
 /// How long a reply may take. A missing one is a failure like any other, and the search for the
 /// shortest stream waits for it again and again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The two servers.
 pub(super) struct Pair {
@@ -78,10 +78,16 @@ impl Pair {
         for burst in stream.bursts() {
             let segments = segments(burst);
             let mut cuts_there = cuts.clone();
+            let their_burst = theirs.burst(&segments, &mut cuts_there);
+            let our_burst = ours.burst(&segments, &mut cuts);
+            // Both have it before either is waited for.
             let (their_replies, our_replies) = thread::scope(|scope| {
-                let there = scope.spawn(|| theirs.play(&segments, &mut cuts_there));
-                let here = ours.play(&segments, &mut cuts);
-                (there.join().expect("memcached's side"), here)
+                their_burst.send(scope, &mut theirs.sender);
+                our_burst.send(scope, &mut ours.sender);
+                (
+                    replies(&mut theirs.replies, &segments),
+                    replies(&mut ours.replies, &segments),
+                )
             });
             for ((asks, theirs), ours) in segments.iter().zip(their_replies).zip(our_replies) {
                 let difference = asks.first().and_then(Ask::difference);
@@ -132,8 +138,8 @@ impl Side {
         }
     }
 
-    /// Sends all, cut at random, and gives the replies of each segment.
-    fn play(&mut self, segments: &[&[Ask]], cuts: &mut Random) -> Vec<Vec<u8>> {
+    /// The bytes of all, with marks, to be cut at random.
+    fn burst(&self, segments: &[&[Ask]], cuts: &mut Random) -> Burst {
         let mut bytes = Vec::new();
         let mut closes = false;
         for asks in segments {
@@ -153,32 +159,53 @@ impl Side {
             }
         }
         let ends = ends(bytes.len(), cuts);
-        let (sender, replies) = (&mut self.sender, &mut self.replies);
-        thread::scope(|scope| {
-            // What is small fits the buffers on the way, however long the replies are.
-            let send = || {
-                let mut begin = 0;
-                for end in ends {
-                    sender.send(&bytes[begin..end]);
-                    begin = end;
-                }
-                if closes {
-                    sender.finish();
-                }
-            };
-            if bytes.len() < 16 << 10 {
-                send();
-            } else {
-                scope.spawn(send);
-            }
-            let difference =
-                |asks: &&[Ask]| asks.first().is_some_and(|ask| ask.difference().is_some());
-            segments
-                .iter()
-                .map(|asks| replies.segment(!difference(asks)))
-                .collect()
-        })
+        Burst {
+            bytes,
+            ends,
+            closes,
+        }
     }
+}
+
+/// What is sent before replies are waited for.
+struct Burst {
+    bytes: Vec<u8>,
+    /// Where the pieces end.
+    ends: Vec<usize>,
+    /// The connection ends with it.
+    closes: bool,
+}
+
+impl Burst {
+    /// Sends it: at once if it is small, for then it fits the buffers on the way, however long the
+    /// replies are.
+    fn send<'scope>(self, scope: &'scope Scope<'scope, '_>, sender: &'scope mut TcpWire) {
+        let is_small = self.bytes.len() < 16 << 10;
+        let send = move || {
+            let mut begin = 0;
+            for end in self.ends {
+                sender.send(&self.bytes[begin..end]);
+                begin = end;
+            }
+            if self.closes {
+                sender.finish();
+            }
+        };
+        if is_small {
+            send();
+        } else {
+            scope.spawn(send);
+        }
+    }
+}
+
+/// The replies of each segment.
+fn replies(replies: &mut Replies, segments: &[&[Ask]]) -> Vec<Vec<u8>> {
+    let differs = |asks: &&[Ask]| asks.first().is_some_and(|ask| ask.difference().is_some());
+    let comparable = segments.iter().map(|asks| !differs(asks));
+    comparable
+        .map(|comparable| replies.segment(comparable))
+        .collect()
 }
 
 /// Where to cut so many bytes.

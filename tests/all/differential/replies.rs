@@ -21,6 +21,8 @@ const MISSING: &[u8] = b"<nothing>";
 pub(super) struct Replies {
     wire: TcpWire,
     arrived: Vec<u8>,
+    /// How much of that was cut into parts.
+    taken: usize,
     /// The cas unique that was shown last for each key.
     pub(super) uniques: BTreeMap<Vec<u8>, u64>,
     /// The order in which cas uniques came.
@@ -40,6 +42,7 @@ impl Replies {
         Self {
             wire,
             arrived: Vec::new(),
+            taken: 0,
             uniques: BTreeMap::new(),
             order: BTreeMap::new(),
         }
@@ -68,15 +71,20 @@ impl Replies {
 
     fn part(&mut self) -> Part {
         loop {
-            if let Some(end) = memchr::memchr(b'\n', &self.arrived) {
-                let end = end + 1 + block_len(&self.arrived[..end]);
-                if self.arrived.len() >= end {
-                    let rest = self.arrived.split_off(end);
-                    return Part::Whole(std::mem::replace(&mut self.arrived, rest));
+            let left = &self.arrived[self.taken..];
+            if let Some(end) = memchr::memchr(b'\n', left) {
+                let end = end + 1 + block_len(&left[..end]);
+                if let Some(part) = left.get(..end) {
+                    self.taken += end;
+                    return Part::Whole(part.to_vec());
                 }
             }
             match self.wire.receive() {
-                Received::Bytes(bytes) => self.arrived.extend(bytes),
+                Received::Bytes(bytes) => {
+                    self.arrived.drain(..self.taken);
+                    self.taken = 0;
+                    self.arrived.extend(bytes);
+                }
                 Received::Closed => return Part::Closed,
                 Received::Nothing => return Part::Missing,
             }
