@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::support::{Config, Home, until};
+use crate::support::{Config, Home, skip, until};
 
 /// libfaketime, if it is installed.
 fn library() -> Option<PathBuf> {
@@ -18,7 +18,7 @@ fn library() -> Option<PathBuf> {
 /// A home whose daemons see the clock that the file `clock` sets; the monotonic clock is real.
 fn home_with_clock() -> Option<Home> {
     let Some(library) = library() else {
-        println!("SKIPPED: libfaketime is not here");
+        skip("libfaketime is not here");
         return None;
     };
     let home = Home::new(Config::standard());

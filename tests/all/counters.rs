@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::support::memcached::Memcached;
-use crate::support::{Client, Config, Home, Random, setting};
+use crate::support::{Client, Config, Home, Random, setting, skip};
 
 /// What a key is: how it wraps and what it takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -154,7 +154,7 @@ fn counters_count_as_wide_numbers_and_as_memcached_do() {
         .as_ref()
         .map(|real| Client::connect(real.addr()).unwrap());
     if other.is_none() {
-        println!("SKIPPED: no memcached here");
+        skip("no memcached here");
     }
     let mut model = Model {
         numbers: [[None; KEYS as usize]; 3],

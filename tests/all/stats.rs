@@ -9,7 +9,7 @@ use storage_server::journal::sim::SimDisk;
 use crate::support::memcached::Memcached;
 use crate::support::memory::{MemoryServer, MemoryWire};
 use crate::support::wire::PATIENCE;
-use crate::support::{Client, Config, Home, until};
+use crate::support::{Client, Config, Home, skip, until};
 
 /// memcached's general names that clients, exporters and agents read.
 const GENERAL: &str = "pid uptime time version libevent pointer_size rusage_user rusage_system \
@@ -82,7 +82,7 @@ fn names(client: &mut Client, topic: &str) -> BTreeSet<String> {
 #[test]
 fn every_name_that_memcached_has_is_there() {
     let Some(program) = Memcached::program() else {
-        println!("SKIPPED: no memcached here");
+        skip("no memcached here");
         return;
     };
     let memcached = Memcached::start(&program);
