@@ -194,7 +194,7 @@ fn a_flush_at_a_time_that_has_passed_is_now_unless_it_is_before_the_start() {
         (101, 1),
     ] {
         assert_eq!(ask(&mut wire, "set 2.1 0 0 1\r\n7\r\n"), "STORED\r\n");
-        let time = i64::try_from(START.0 / 1000).unwrap() + seconds;
+        let time = START.0.cast_signed() / 1000 + seconds;
         assert_eq!(ask(&mut wire, &format!("flush_all {time}\r\n")), "OK\r\n");
         let found = ask(&mut wire, "get 2.1\r\n").matches("VALUE").count();
         assert_eq!(found, left, "{seconds}");

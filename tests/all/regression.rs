@@ -148,5 +148,5 @@ fn a_stale_entry_is_read_though_the_disk_is_full() {
     assert!(ask("mg 3.1 v T30\r\n").starts_with("SERVER_ERROR"));
     assert!(ask("gat 30 3.1\r\n").starts_with("SERVER_ERROR"));
     disk.set_capacity(None);
-    assert_eq!(ask("mg 3.1 v f\r\n"), "VA 1 f5 W X\r\nx\r\n");
+    assert_eq!(ask("mg 3.1 v f\r\n"), "VA 1 f5 X W\r\nx\r\n");
 }
