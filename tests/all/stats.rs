@@ -254,7 +254,7 @@ fn used_both(ours: &mut Client, theirs: &mut Client) {
 #[test]
 fn a_reset_takes_back_to_0_what_it_does_in_memcached() {
     let Some(program) = Memcached::program() else {
-        println!("SKIPPED: no memcached here");
+        skip("no memcached here");
         return;
     };
     let memcached = Memcached::start(&program);
