@@ -67,13 +67,7 @@ impl Buffers {
 
     /// How many bytes of unsent replies a connection may have now.
     pub fn output_room(&self) -> usize {
-        if self
-            .replies
-            .outputs
-            .load(Relaxed)
-            .saturating_add(OUTPUT_BYTES_HIGH)
-            <= self.outputs_max
-        {
+        if self.output_bytes().saturating_add(OUTPUT_BYTES_HIGH) <= self.outputs_max {
             OUTPUT_BYTES_HIGH
         } else {
             OUTPUT_BYTES_LOW
@@ -103,8 +97,7 @@ impl Buffers {
     /// it would wait for ever for all of it.
     pub fn has_room(&self, bytes: usize) -> bool {
         let needed = bytes.min(self.outputs_max / 2);
-        charged(bytes) == 0
-            || self.replies.outputs.load(Relaxed).saturating_add(needed) <= self.outputs_max
+        charged(bytes) == 0 || self.output_bytes().saturating_add(needed) <= self.outputs_max
     }
 
     /// A retrieval begins to wait for room, or ends.
