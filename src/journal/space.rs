@@ -17,7 +17,9 @@ const STEP_BYTES_MAX: u64 = 64 << 20;
 /// What is known of the disk's free space.
 #[derive(Debug, Default)]
 pub(super) struct Space {
-    /// A snapshot would have taken so much when it was last reckoned, with a margin,
+    /// A snapshot would have taken so much when it was last reckoned,
+    snapshot: AtomicU64,
+    /// and so much is kept free for it, which has margins,
     kept_free: AtomicU64,
     /// and by so much the journal, and so what a snapshot takes, may have grown since.
     grown: AtomicU64,
@@ -43,10 +45,10 @@ impl Space {
 }
 
 /// What a snapshot of about so many bytes leaves free beside itself: a step of the journal, or
-/// less where everything is small.
+/// less where everything is small, so that a small disk can be used also.
 pub(super) fn margin(snapshot_bytes: u64, step_bytes: u64) -> u64 {
-    const LEAST: u64 = 64 << 10;
-    step_bytes.min(snapshot_bytes.saturating_add(LEAST))
+    const LEAST: u64 = 16 << 10;
+    step_bytes.min(snapshot_bytes / 4 + LEAST)
 }
 
 impl Journal {
@@ -55,6 +57,7 @@ impl Journal {
         // A margin for the snapshot, one for the segment that it begins, one for what is unknown.
         let margins = 3 * margin(snapshot_bytes, self.shared.options.allocate_bytes);
         let kept = snapshot_bytes.saturating_add(margins);
+        self.shared.space.snapshot.store(snapshot_bytes, Relaxed);
         self.shared.space.kept_free.store(kept, Relaxed);
         self.shared.space.grown.store(0, Relaxed);
     }
@@ -76,10 +79,13 @@ impl Shared {
         }
     }
 
-    /// True if writes were refused for want of space that a snapshot would free.
+    /// True if writes were refused for want of space and a snapshot would free some: one margin at
+    /// least, or it would be written for the sake of a few writes.
     pub(super) fn is_short_of_space(&self, stats: &Stats) -> bool {
         let replaced = stats.journal_bytes.saturating_add(stats.snapshot_bytes);
-        self.space.is_short.load(Relaxed) && replaced > self.space.kept_free.load(Relaxed)
+        let snapshot = self.space.snapshot.load(Relaxed);
+        let needed = snapshot.saturating_add(margin(snapshot, self.options.allocate_bytes));
+        self.space.is_short.load(Relaxed) && replaced > needed
     }
 
     pub(super) fn try_take(&self, bytes: i64) -> bool {

@@ -339,6 +339,123 @@ fn a_disk_full_of_journal_keeps_room_for_the_snapshot_that_frees_it() {
 }
 
 #[test]
+fn a_small_disk_full_of_journal_frees_itself() {
+    const VALUE: usize = 20_000;
+    let disk = SimDisk::new();
+    let options = Options {
+        allocate_bytes: 1 << 20,
+        ..options(Fsync::Always)
+    };
+    disk.set_capacity(Some(1 << 20));
+    let store = Store::open_with(Arc::new(disk.clone()), options).unwrap();
+    let entry = Entry {
+        value: Value::Data(Blob::named(b"k", &[b'x'; VALUE])),
+        flags: 0,
+        expires: Expiry::NEVER,
+        cas: 0,
+        marks: Marks::NONE,
+    };
+    // Some live data, which every snapshot has, and one key that is written over and over.
+    for keys in [1, 4, 8] {
+        let snapshot_bytes = keys * (VALUE as u64 + 64);
+        for round in 0..3 {
+            let what = format!("{keys} keys, round {round}");
+            store.journal.keep_free(snapshot_bytes);
+            let mut writes = 0;
+            while let Ok(room) = store.journal.reserve(room_bytes(1, VALUE as u64 + 1)) {
+                let change = Change::Put {
+                    key: Key::Named(b"k"),
+                    value: entry.value.clone(),
+                    flags: 0,
+                    expires: Expiry::NEVER,
+                };
+                store.journal.append(Time(1), &change, room);
+                store.journal.flush().unwrap();
+                store.journal.keep_free(snapshot_bytes);
+                writes += 1;
+            }
+            assert!(writes >= 3, "{what}: {writes}");
+            assert!(store.journal.needs_snapshot(u64::MAX, 1), "{what}");
+            let begun = store.journal.begin_snapshot(SnapshotPlan {
+                expected_bytes: snapshot_bytes,
+                ..SnapshotPlan::default()
+            });
+            let mut writer = begun.unwrap_or_else(|error| panic!("{what}: {error}"));
+            writer.cut(Time(1)).unwrap();
+            for _ in 0..keys {
+                writer.entry(Key::Named(b"k"), &entry).unwrap();
+            }
+            writer.finish(None).unwrap();
+            assert!(!store.journal.needs_snapshot(u64::MAX, 1), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_the_disk_is_not_begun() {
+    let disk = SimDisk::new();
+    let mut store = Store::open(&disk).unwrap();
+    assert!(store.turns(5));
+    let used: usize = disk
+        .names()
+        .iter()
+        .map(|name| disk.read(name).unwrap().len())
+        .sum();
+    let plan = || SnapshotPlan {
+        expected_bytes: 100_000,
+        ..SnapshotPlan::default()
+    };
+    // What it takes, and a step of the journal beside it.
+    let needed = 100_000 + 4096;
+    disk.set_capacity(Some(used as u64 + needed - 1));
+    let (names, stats) = (disk.names(), store.journal.stats());
+    let refused = store.journal.begin_snapshot(plan()).map(drop).unwrap_err();
+    let told = matches!(refused, JournalError::NoSpace { needed: n, free } if n == needed && free == n - 1);
+    assert!(told, "{refused:?}");
+    assert_eq!((disk.names(), store.journal.stats()), (names, stats));
+    assert!(store.turns(1) && store.journal.failed().is_none());
+    disk.set_capacity(Some(1 << 20));
+    drop(store.journal.begin_snapshot(plan()).unwrap());
+}
+
+#[test]
+fn a_snapshot_is_synced_in_pieces() {
+    let disk = SimDisk::new();
+    let options = Options {
+        snapshot_batch_bytes: 16 << 20,
+        ..options(Fsync::Always)
+    };
+    let store = Store::open_with(Arc::new(disk.clone()), options).unwrap();
+    let mut writer = store
+        .journal
+        .begin_snapshot(SnapshotPlan::default())
+        .unwrap();
+    writer.cut(Time(1)).unwrap();
+    let entry = Entry {
+        value: Value::Data(Blob::named(b"k", &vec![b'x'; 7 << 19])),
+        flags: 0,
+        expires: Expiry::NEVER,
+        cas: 0,
+        marks: Marks::NONE,
+    };
+    writer.entry(Key::Named(b"k"), &entry).unwrap();
+    // Between two syncs of it no more than a piece is written.
+    let lens = Arc::new(Mutex::new(vec![0]));
+    let (at, seen) = (disk.clone(), Arc::clone(&lens));
+    disk.watch(Some(Arc::new(move |call, name| {
+        if call == Call::Sync && name.starts_with(".snapshot") {
+            seen.lock().push(at.read(name).unwrap().len());
+        }
+    })));
+    writer.finish(None).unwrap();
+    let lens = lens.lock();
+    let grown: Vec<_> = lens.windows(2).map(|two| two[1] - two[0]).collect();
+    // The headers, four pieces of 3.5 MiB, the End batch, and the file's header at the end.
+    assert_eq!(grown.len(), 7, "{grown:?}");
+    assert!(grown.iter().all(|bytes| *bytes <= 1 << 20), "{grown:?}");
+}
+
+#[test]
 fn a_new_generation_that_fails_at_any_call_leaves_a_store_that_starts() {
     for call in 1..60 {
         let what = format!("call {call}");
