@@ -264,9 +264,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::clock::{SimClock, Source, Time};
     use crate::command::{Command, Exptime, Mode, Put};
     use crate::engine::Settings;
-    use crate::journal::sim::SimDisk;
+    use crate::journal::sim::{Call, Fault, SimDisk};
     use crate::journal::{Fsync, Options};
     use crate::types::{KeyRules, Kind, TypeDef, TypeTable};
 
@@ -282,7 +283,12 @@ mod tests {
     }
 
     fn engine() -> Engine {
+        engine_on(&SimDisk::new(), Source::default())
+    }
+
+    fn engine_on(disk: &SimDisk, clock: Source) -> Engine {
         let options = Options {
+            clock,
             background: false,
             fsync: Fsync::Never,
             allocate_bytes: 16 << 10,
@@ -297,7 +303,7 @@ mod tests {
             snapshot_bytes_per_s: 0,
         };
         let mut watch = |_: &_| ControlFlow::Continue(());
-        let disk = Arc::new(SimDisk::new());
+        let disk = Arc::new(disk.clone());
         let opened = Engine::open(disk, options, settings, &types(10), &mut watch);
         opened.unwrap().0
     }
@@ -376,6 +382,73 @@ mod tests {
     fn a_value_whose_type_lets_it_leave_no_more_stays() {
         let (left, _) = left_after(|engine| engine.declare_types(&types(1000)).unwrap());
         assert_eq!(left, Some(Ok(b"more than ten bytes".to_vec())));
+    }
+
+    fn put_here(engine: &Engine, key: &[u8], exptime: i64, body: &[u8]) {
+        let put = Put {
+            key,
+            mode: Mode::Set,
+            flags: 0,
+            exptime: Exptime(exptime),
+            body,
+        };
+        carry_out(engine, &Command::Put(put));
+    }
+
+    /// The value of [`KEY`], which is away.
+    fn read(engine: &Engine) -> Vec<u8> {
+        let place = content(engine).unwrap().unwrap_err();
+        engine.journal.files().locate(place).read().unwrap()
+    }
+
+    /// A snapshot whose file this call fails on.
+    fn snapshot_that_fails(engine: &Engine, disk: &SimDisk, fails: Call) {
+        let at = disk.clone();
+        disk.watch(Some(Arc::new(move |call, name| {
+            if call == fails && name.starts_with(".snapshot") {
+                at.fail_only(call, 1, false, Fault::Io);
+            }
+        })));
+        assert!(engine.snapshot(false).is_err());
+        disk.watch(None);
+        disk.heal();
+    }
+
+    #[test]
+    fn a_value_is_found_after_snapshots_that_failed_with_different_contents() {
+        let (clock, disk) = (SimClock::new(Time(1_700_000_000_000)), SimDisk::new());
+        let engine = engine_on(&disk, clock.source());
+        for id in 2..50 {
+            put_here(
+                &engine,
+                format!("3.{id}").as_bytes(),
+                10,
+                b"value that ends soon",
+            );
+        }
+        put_here(&engine, b"3.1", 0, b"more than ten bytes");
+        engine.put_away();
+        // The first one is read back, so values are in its file from then on; the second one does
+        // not get so far, and has the value elsewhere.
+        for fails in [Call::Rename, Call::Read] {
+            snapshot_that_fails(&engine, &disk, fails);
+            assert_eq!(read(&engine), b"more than ten bytes");
+            clock.pass_us(20_000_000);
+            engine.turn();
+        }
+        engine.snapshot(false).unwrap();
+        assert_eq!(read(&engine), b"more than ten bytes");
+    }
+
+    #[test]
+    fn what_waited_to_leave_waits_on_after_a_snapshot_that_failed() {
+        let disk = SimDisk::new();
+        let engine = engine_on(&disk, Source::default());
+        put(&engine, Mode::Set, b"more than ten bytes");
+        snapshot_that_fails(&engine, &disk, Call::Read);
+        assert_eq!(content(&engine), Some(Ok(b"more than ten bytes".to_vec())));
+        engine.put_away();
+        assert_eq!(read(&engine), b"more than ten bytes");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! that have been written and may leave memory once they last.
 //!
 //! Invariant: a place that an entry has is of a file in [`Files`], so whoever finds one under the
-//! lock of its shard can read it, also after a snapshot has moved the value. A value is handed to
-//! [`Journal::put_away`] only once its record has been synced. The locks here
-//! come after all others and no I/O happens under them; `moving` alone is taken before shards.
+//! lock of its shard can read it, also after a snapshot has moved the value. A number there is of
+//! one file for ever. A value is handed to [`Journal::put_away`] only once its record has been
+//! synced. The locks here come after all others and no I/O happens under them; `moving` alone is
+//! taken before shards.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,6 +20,18 @@ use crate::value::Place;
 
 /// With so many bytes waiting to leave memory, a sync does not wait for its time.
 const PRESSING_BYTES: u64 = 8 << 20;
+
+/// What values that wait to leave memory want of the next sync.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    /// No more than what is known already.
+    #[default]
+    None,
+    /// That there is one: these are the first that wait.
+    Some,
+    /// That it does not wait for its time.
+    Soon,
+}
 
 /// The number of a file in a [`Place`]; 0 is none.
 pub(super) fn number_of(name: Name) -> u64 {
@@ -49,6 +62,10 @@ impl std::fmt::Debug for Files {
 impl Files {
     pub(super) fn insert(&self, name: Name, file: &Arc<dyn DiskFile>) {
         self.0.write().insert(number_of(name), Arc::clone(file));
+    }
+
+    pub(super) fn contains(&self, name: Name) -> bool {
+        self.0.read().contains_key(&number_of(name))
     }
 
     /// Forgets the files before this number.
@@ -178,6 +195,15 @@ pub(super) struct Places {
 struct Written {
     values: VecDeque<Leaving>,
     bytes: u64,
+    /// Older ones, which a snapshot in the making moves, or which wait on if it fails.
+    aside: VecDeque<Leaving>,
+}
+
+impl Written {
+    fn count(&mut self) {
+        let bytes = self.values.iter().map(|value| u64::from(value.len));
+        self.bytes = bytes.sum();
+    }
 }
 
 impl Places {
@@ -189,10 +215,16 @@ impl Places {
         }
     }
 
-    /// Values that have been written to `file`, in a payload that begins at `start`. True if so
-    /// much waits that a sync should not.
-    pub(super) fn wrote(&self, file: Name, start: u64, values: &[Leaving]) -> bool {
+    /// Values that have been written to a file, in a payload that begins there; what was written
+    /// before is synced up to `synced`.
+    pub(super) fn wrote(
+        &self,
+        (file, start): (Name, u64),
+        values: &[Leaving],
+        synced: u64,
+    ) -> Wish {
         let mut written = self.written.lock();
+        let first = written.values.back().is_none_or(|last| last.seq <= synced);
         for value in values {
             written.bytes += u64::from(value.len);
             written.values.push_back(Leaving {
@@ -201,7 +233,17 @@ impl Places {
                 ..*value
             });
         }
-        written.bytes >= PRESSING_BYTES
+        match first {
+            _ if written.bytes >= PRESSING_BYTES => Wish::Soon,
+            true => Wish::Some,
+            false => Wish::None,
+        }
+    }
+
+    /// True if values wait for a sync, where everything up to `synced` is synced.
+    pub(super) fn wait_for_sync(&self, synced: u64) -> bool {
+        let written = self.written.lock();
+        written.values.back().is_some_and(|last| last.seq > synced)
     }
 
     /// Nothing that waits leaves: the file has failed.
@@ -209,16 +251,27 @@ impl Places {
         *self.written.lock() = Written::default();
     }
 
-    /// From now on no value leaves for a file before this number.
+    /// From now on, until [`Self::snapshot_ended`], no value leaves for a file before this number.
     pub(super) fn keep_before(&self, number: u64) {
         let _moving = self.moving.lock();
         let mut written = self.written.lock();
-        written.values.retain(|value| value.file / 2 >= number);
-        written.bytes = written
+        let older = written
             .values
-            .iter()
-            .map(|value| u64::from(value.len))
-            .sum();
+            .partition_point(|value| value.file / 2 < number);
+        let newer = written.values.split_off(older);
+        written.aside = std::mem::replace(&mut written.values, newer);
+        written.count();
+    }
+
+    /// A snapshot is complete, and has what waited before it, or has failed: then that waits on.
+    pub(super) fn snapshot_ended(&self, complete: bool) {
+        let mut written = self.written.lock();
+        let mut aside = std::mem::take(&mut written.aside);
+        if !complete && !aside.is_empty() {
+            aside.append(&mut written.values);
+            written.values = aside;
+            written.count();
+        }
     }
 
     /// No place points into a file before this number any more.

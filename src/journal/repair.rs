@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::buffer::{Buffer, Part};
 use super::disk::{Disk, Name};
 use super::found::{Found, Opened};
-use super::places::Places;
+use super::places::{Places, Wish};
 use super::record::{FileHeader, FileKind, VERSION};
 use super::recover::Scanned;
 use super::scan::for_each_chunk;
@@ -143,7 +143,7 @@ pub(super) fn go_on(
         unsynced_ms: 0,
         syncing_ms: 0,
         failed: None,
-        presses: false,
+        wish: Wish::default(),
         last_number: found.last_number(),
         store_generation: recovered.generation.max(found.store_generation()),
         tried_generation: 0,

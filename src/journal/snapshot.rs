@@ -222,7 +222,7 @@ fn begin(
         let tried = active.store_generation.max(active.tried_generation);
         tried + u64::from(plan.new_generation)
     };
-    if !heals && !shared.active.lock().is_unused(generation, &*shared.disk) {
+    if !heals && !is_unused(shared, generation) {
         shared.rotate_locked(&sync, Some(generation))?;
     }
     let mut active = shared.active.lock();
@@ -245,6 +245,15 @@ fn begin(
     };
     drop(active);
     Ok((SnapshotFile::create(&*shared.disk, header, pace)?, heals))
+}
+
+/// True if nothing is in the active segment and no snapshot has its number: an attempt at one has
+/// failed, and the next may have it. But not if the segment was moved away since, nor if the
+/// failed one came so far that values are read from it: places know a file by its number.
+fn is_unused(shared: &Shared, generation: u64) -> bool {
+    let active = shared.active.lock();
+    let is_known = shared.places.files.contains(Name::Snapshot(active.number));
+    !is_known && active.is_unused(generation, &*shared.disk)
 }
 
 impl SnapshotWriter {
@@ -328,6 +337,7 @@ impl SnapshotWriter {
         }
         let mut snapshot = self.snapshot.take().ok_or(JournalError::OutOfOrder)?;
         let finished = self.carry_out(&mut snapshot, moved);
+        self.shared.places.snapshot_ended(finished.is_ok());
         if finished.is_err() {
             self.snapshot = Some(snapshot);
         }

@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
+use super::places::Wish;
 use super::writer::{Active, FAILED, Shared, WELL, Waker};
 use super::{Failed, Fsync, Journal, JournalError};
 use crate::clock::Tick;
+
+/// `Never`: a sync lets values leave memory when the oldest unsynced write is this old.
+const LEAVE_AFTER_MS: u64 = 1000;
 
 /// How long a full segment goes on after a rotation that failed.
 const ROTATION_RETRY: Duration = Duration::from_secs(5);
@@ -60,9 +64,9 @@ impl Shared {
         let due = match self.options.fsync {
             Fsync::Always => true,
             Fsync::EverySec => first,
-            Fsync::Never => false,
+            Fsync::Never => active.wish == Wish::Some,
         };
-        let presses = std::mem::take(&mut active.presses);
+        let presses = std::mem::take(&mut active.wish) == Wish::Soon;
         if due || full || presses {
             let mut signal = self.signal.lock();
             signal.work = true;
@@ -155,9 +159,7 @@ impl Shared {
             signal.work = false;
             return Task::Sync;
         }
-        let oldest = self.oldest_ms.load(Acquire);
-        if self.options.fsync == Fsync::EverySec && oldest != 0 {
-            let due = oldest.saturating_add(self.options.sync_after_ms);
+        if let Some(due) = self.sync_due_ms() {
             let wait = due.saturating_sub(self.now_ms());
             return match wait {
                 0 => Task::Sync,
@@ -168,6 +170,23 @@ impl Shared {
             return Task::Sync;
         }
         Task::Sleep(None)
+    }
+
+    /// When the next sync is due, if it has a time.
+    fn sync_due_ms(&self) -> Option<u64> {
+        let after_ms = match self.options.fsync {
+            Fsync::EverySec => self.options.sync_after_ms,
+            Fsync::Never if self.values_wait() => LEAVE_AFTER_MS,
+            Fsync::Always | Fsync::Never => return None,
+        };
+        let oldest = self.oldest_ms.load(Acquire);
+        (oldest != 0).then(|| oldest.saturating_add(after_ms))
+    }
+
+    /// True if values leave memory after the next sync: they must be on disk for certain, since
+    /// after a failure memory is the truth.
+    fn values_wait(&self) -> bool {
+        self.places.wait_for_sync(self.synced.load(Acquire))
     }
 
     fn run(&self) {
@@ -212,6 +231,7 @@ impl Shared {
                 .and_then(|()| self.flush())
                 .and_then(|()| self.sync_locked(&sync)),
             Fsync::EverySec => self.sync_locked(&sync),
+            Fsync::Never if self.values_wait() => self.sync_locked(&sync),
             Fsync::Never => Ok(()),
         };
         // A failure is kept in the state; here it only means that there is nothing to do.

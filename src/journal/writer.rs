@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use super::buffer::{Buffer, Part};
 use super::disk::{Disk, DiskFile, Name};
 use super::encode;
-use super::places::Places;
+use super::places::{Places, Wish};
 use super::record::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, LogId};
 use super::segment::{Kept, is_in_place};
 use super::space::Space;
@@ -104,8 +104,8 @@ pub(super) struct Active {
     /// The same of the writes that a sync under way covers.
     pub(super) syncing_ms: u64,
     pub(super) failed: Option<String>,
-    /// Much waits for a sync to leave memory.
-    pub(super) presses: bool,
+    /// What values that wait for a sync to leave memory want of it.
+    pub(super) wish: Wish,
     /// The highest number that any file has.
     pub(super) last_number: u64,
     /// The generation in `STORE`.
@@ -144,8 +144,8 @@ impl Active {
             .saturating_sub(END_ROOM.cast_signed())
     }
 
-    /// True if nothing is in this segment and no snapshot has its number: an attempt at one has
-    /// failed, and the next may have it; but not if the segment was moved away since.
+    /// True if nothing is in this segment, no complete snapshot has its number, and it was not moved
+    /// away.
     pub(super) fn is_unused(&self, generation: u64, disk: &dyn Disk) -> bool {
         self.offset == FILE_HEADER_BYTES as u64
             && self.snapshot.number != self.number
@@ -265,7 +265,11 @@ impl Shared {
         }
         if !part.leaving.is_empty() {
             let start = active.offset + BATCH_HEADER_BYTES as u64;
-            active.presses |= self.places.wrote(active.name(), start, &part.leaving);
+            let synced = self.synced.load(Acquire);
+            let wish = self
+                .places
+                .wrote((active.name(), start), &part.leaving, synced);
+            active.wish = active.wish.max(wish);
         }
         active.offset += (BATCH_HEADER_BYTES + part.payload.len()) as u64;
         active.prev_crc = header_crc;

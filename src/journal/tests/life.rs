@@ -355,6 +355,63 @@ fn one_write_and_then_nothing_is_synced_under_everysec() {
 }
 
 #[test]
+fn values_leave_memory_after_a_sync_though_nothing_else_is_synced() {
+    let disk = SimDisk::new();
+    let clock = SimClock::new(Time(1_700_000_000_000));
+    let options = Options {
+        clock: clock.source(),
+        allocate_bytes: 16 << 20,
+        ..options(Fsync::Never)
+    };
+    let mut store = Store::open_with(Arc::new(disk), options).unwrap();
+    store.journal.set_types(some_types());
+    let run = |store: &Store| {
+        let due = (0..100).take_while(|_| store.journal.run_due() == Some(0));
+        assert!(due.count() < 100, "there is always something to do");
+    };
+    let put = |store: &mut Store, bytes: usize| {
+        let (prefix, id) = (65535, 1);
+        let change = Change::Put {
+            key: Key::Typed(TypedKey { prefix, id }),
+            value: Value::Data(Blob::unnamed(&vec![b'v'; bytes])),
+            flags: 0,
+            expires: Expiry::NEVER,
+        };
+        let room = store.journal.reserve(room_bytes(1, bytes as u64)).unwrap();
+        store.journal.append(Time(1), &change, room);
+        store.journal.flush().unwrap();
+    };
+    let gone = |store: &Store| {
+        let mut gone = 0;
+        store.journal.put_away(|_| gone += 1);
+        gone
+    };
+    // What stays in memory waits for nothing.
+    put(&mut store, 1000);
+    clock.pass_us(60_000_000);
+    run(&store);
+    assert_eq!((store.journal.synced(), gone(&store)), (0, 0));
+    store.journal.sync_now().unwrap();
+    // Others wait for a second,
+    put(&mut store, 2000);
+    put(&mut store, 2000);
+    run(&store);
+    assert_eq!((store.journal.run_due(), gone(&store)), (Some(1000), 0));
+    clock.pass_us(1_000_000);
+    run(&store);
+    assert_eq!((store.journal.synced(), gone(&store)), (3, 2));
+    // unless they are many.
+    for at in 0..8 {
+        run(&store);
+        assert_eq!((store.journal.synced(), gone(&store)), (3, 0), "{at}");
+        put(&mut store, 1 << 20);
+    }
+    run(&store);
+    assert_eq!((store.journal.synced(), gone(&store)), (11, 8));
+    assert_eq!(store.journal.run_due(), None);
+}
+
+#[test]
 fn a_stalled_disk_holds_replies_and_then_refuses_writes() {
     let disk = SimDisk::new();
     // Nobody syncs: the disk stalls.
