@@ -209,6 +209,8 @@ impl Engine {
             closing: Arc::default(),
         };
         engine.declare_types(types)?;
+        // From the first write on: a journal that has taken a small disk leaves a snapshot no room.
+        engine.journal.keep_free(engine.store.snapshot_bytes());
         Ok((engine, recovered))
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Space {
     snapshot: AtomicU64,
     /// and so much is kept free for it, which has margins,
     kept_free: AtomicU64,
-    /// and by so much the journal, and so what a snapshot takes, may have grown since.
+    /// and by so much the journal, and so what a snapshot takes, may grow or have grown since.
     grown: AtomicU64,
     /// So much of it the one that is being written has taken.
     taken: AtomicU64,
@@ -59,12 +59,16 @@ impl Journal {
         let kept = snapshot_bytes.saturating_add(margins);
         self.shared.space.snapshot.store(snapshot_bytes, Relaxed);
         self.shared.space.kept_free.store(kept, Relaxed);
-        self.shared.space.grown.store(0, Relaxed);
+        // What was allocated and is still free may become part of the next snapshot.
+        let room = u64::try_from(self.shared.room.load(Relaxed)).unwrap_or(0);
+        self.shared.space.grown.store(room, Relaxed);
     }
 }
 
 impl Shared {
-    /// How much of `wanted` bytes the journal may take of the disk.
+    /// How much of `wanted` bytes the journal may take of the disk: a third of what is to spare at
+    /// most, because what is written there may make the snapshot and its margins larger by nearly
+    /// twice as much.
     pub(super) fn affordable(&self, wanted: u64) -> u64 {
         let kept = self.space.kept_free.load(Relaxed);
         if kept == 0 {
@@ -73,7 +77,7 @@ impl Shared {
         let kept = kept.saturating_add(self.space.grown.load(Relaxed));
         let kept = kept.saturating_sub(self.space.taken.load(Relaxed));
         match self.disk.free_bytes() {
-            Ok(free) => wanted.min(free.saturating_sub(kept)),
+            Ok(free) => wanted.min(free.saturating_sub(kept) / 3),
             // The allocation will tell.
             Err(_) => wanted,
         }

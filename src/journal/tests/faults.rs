@@ -349,7 +349,7 @@ fn a_small_disk_full_of_journal_frees_itself() {
     disk.set_capacity(Some(1 << 20));
     let store = Store::open_with(Arc::new(disk.clone()), options).unwrap();
     let entry = Entry {
-        value: Value::Data(Blob::named(b"k", &[b'x'; VALUE])),
+        value: Value::Data(Blob::named(b"k", &vec![b'x'; VALUE])),
         flags: 0,
         expires: Expiry::NEVER,
         cas: 0,
@@ -361,7 +361,7 @@ fn a_small_disk_full_of_journal_frees_itself() {
         for round in 0..3 {
             let what = format!("{keys} keys, round {round}");
             store.journal.keep_free(snapshot_bytes);
-            let mut writes = 0;
+            let mut count = 0;
             while let Ok(room) = store.journal.reserve(room_bytes(1, VALUE as u64 + 1)) {
                 let change = Change::Put {
                     key: Key::Named(b"k"),
@@ -372,9 +372,9 @@ fn a_small_disk_full_of_journal_frees_itself() {
                 store.journal.append(Time(1), &change, room);
                 store.journal.flush().unwrap();
                 store.journal.keep_free(snapshot_bytes);
-                writes += 1;
+                count += 1;
             }
-            assert!(writes >= 3, "{what}: {writes}");
+            assert!(count >= 3, "{what}: {count}");
             assert!(store.journal.needs_snapshot(u64::MAX, 1), "{what}");
             let begun = store.journal.begin_snapshot(SnapshotPlan {
                 expected_bytes: snapshot_bytes,
