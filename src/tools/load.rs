@@ -36,7 +36,8 @@ A load can be interrupted and continued: with --resume STATE it notes in STATE h
 goes on from there if STATE is there. Up to a block of entries may be set a second time, so continue
 before clients change them. STATE is removed when all is loaded.
 
-An INDEX whose text is longer than the server's max_value is set in parts. cas uniques are new.";
+An INDEX whose text is longer than the server's max_value is set in parts. cas uniques are new, and
+nothing is stale or being won any more.";
 
 /// The arguments.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -300,12 +301,8 @@ impl Load<'_> {
     fn entry(&mut self, entry: &EntryLine<'_>) -> Result<(), ToolError> {
         self.entries += 1;
         let key = entry.key().map_err(|what| self.damaged(what))?;
-        let sendable = |byte: &u8| !byte.is_ascii_control() && *byte != b' ';
-        if key.is_empty() || key.len() > crate::limits::KEY_BYTES_MAX || !key.iter().all(sendable) {
-            return Err(self.damaged("its key cannot be one"));
-        }
-        let bodies = entry
-            .bodies(self.body_max)
+        let requests = entry
+            .requests(self.body_max)
             .map_err(|what| self.damaged(what))?;
         if self.line <= self.resumed.lines {
             return Ok(());
@@ -314,23 +311,16 @@ impl Load<'_> {
             self.expired += 1;
             return Ok(());
         }
-        let expires = entry.expires.unwrap_or(0);
-        let verbs = ["set"].into_iter().chain(std::iter::repeat("append"));
-        let requests = verbs.zip(&bodies).map(|(verb, body)| {
-            let mut request = format!("{verb} ").into_bytes();
-            request.extend_from_slice(&key);
-            let rest = format!(" {} {expires} {}\r\n", entry.flags, body.len());
-            request.extend_from_slice(rest.as_bytes());
-            request.extend_from_slice(body);
-            request.extend_from_slice(b"\r\n");
-            request
-        });
+        let (requests, unsendable) = match requests {
+            Ok(requests) => (requests, None),
+            Err(what) => (Vec::new(), Some(what.to_owned())),
+        };
         let waiting = Waiting {
             line: self.line,
-            requests: requests.collect(),
+            requests,
             key: key.to_vec(),
         };
-        match self.unfit(&waiting.key, &entry.kind) {
+        match unsendable.or_else(|| self.unfit(&waiting.key, &entry.kind)) {
             None => self.block.push(waiting),
             Some(what) => self.refused(&waiting, &what)?,
         }
@@ -427,7 +417,8 @@ impl Load<'_> {
             .client
             .line()
             .map_err(|error| self.client.lost(&error))?;
-        if reply == "STORED" {
+        // `HD` is what a meta command says for it.
+        if reply == "STORED" || reply == "HD" {
             return Ok(true);
         }
         self.refused(waiting, &reply)?;

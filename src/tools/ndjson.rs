@@ -15,7 +15,8 @@
 //! Invariant: the same state gives the same lines. Named keys come first, then the types; each
 //! in ascending order. A `checked` line stands after each block of entries, an `end` line after
 //! all; both have the number of entries so far and the checksum (CRC-32C) of all bytes before the
-//! line. `expires` is in seconds since 1970, rounded up.
+//! line. `expires` is in seconds since 1970, rounded up. A key that was sent as base64 has
+//! `"binary":true` in its line.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -26,7 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{View, ViewValue};
 use crate::key::Key;
+use crate::limits::KEY_BYTES_MAX;
 use crate::types::{Kind, TypeTable};
+use crate::value::Marks;
 
 /// The version of the format.
 pub(super) const VERSION: u32 = 1;
@@ -76,6 +79,9 @@ pub(super) struct EntryLine<'a> {
     pub(super) flags: u32,
     #[serde(default)]
     pub(super) expires: Option<u64>,
+    /// The key was sent as base64, and meta commands show it so.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(super) binary: bool,
 }
 
 /// A value, by its type.
@@ -154,7 +160,47 @@ impl<'a> EntryLine<'a> {
             base64,
             flags: view.flags,
             expires: view.expires.time().map(|time| time.0.div_ceil(1000)),
+            binary: view.marks().has(Marks::BINARY),
         })
+    }
+
+    /// The requests that set it, in bodies of at most `body_max` bytes: more than one only of an
+    /// INDEX. The inner error is of an entry that is in order, but that no server can have.
+    pub(super) fn requests(
+        &self,
+        body_max: usize,
+    ) -> Result<Result<Vec<Vec<u8>>, &'static str>, &'static str> {
+        let (key, bodies) = (self.key()?, self.bodies(body_max)?);
+        let (expires, flags) = (self.expires.unwrap_or(0), self.flags);
+        let plain = |byte: &u8| !byte.is_ascii_control() && *byte != b' ';
+        let binary = self.binary || !key.iter().all(plain);
+        let key = if binary {
+            Cow::Owned(STANDARD.encode(&key).into_bytes())
+        } else {
+            key
+        };
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Ok(Err("its key cannot be one"));
+        }
+        let requests = bodies.iter().enumerate().map(|(part, body)| {
+            let (len, first) = (body.len(), part == 0);
+            let (verb, rest) = match (binary, first) {
+                (false, true) => ("set ", format!(" {flags} {expires} {len}")),
+                (false, false) => ("append ", format!(" {flags} {expires} {len}")),
+                (true, true) => ("ms ", format!(" {len} b F{flags} T{expires}")),
+                (true, false) => ("ms ", format!(" {len} b MA")),
+            };
+            [
+                verb.as_bytes(),
+                &key,
+                rest.as_bytes(),
+                b"\r\n",
+                body,
+                b"\r\n",
+            ]
+            .concat()
+        });
+        Ok(Ok(requests.collect()))
     }
 
     /// The bytes of the key.
@@ -168,7 +214,7 @@ impl<'a> EntryLine<'a> {
 
     /// The value as a client sends it, in bodies of at most `body_max` bytes: more than one only
     /// of an INDEX.
-    pub(super) fn bodies(&self, body_max: usize) -> Result<Vec<Cow<'_, [u8]>>, &'static str> {
+    fn bodies(&self, body_max: usize) -> Result<Vec<Cow<'_, [u8]>>, &'static str> {
         match (&self.value, &self.base64, &*self.kind) {
             (Some(JsonValue::Number(number)), None, "COUNTER" | "COUNTER64") => {
                 Ok(vec![number.to_string().into_bytes().into()])

@@ -683,6 +683,14 @@ fn dumped() -> (Home, PathBuf) {
     raw(b"set 2.77 1 2000000 2\r\n77\r\n");
     raw(b"set 1.70 9 0 0\r\n\r\n");
     raw(b"set gone 0 -1 1\r\nx\r\n");
+    let mut meta = |bytes: &[u8]| {
+        client.send(bytes).unwrap();
+        assert_eq!(client.line().unwrap(), "HD");
+    };
+    // The key is \"a b\", a new line and a zero; then one that could be sent as it is.
+    meta(b"ms YSBiCgA= 1 b F5 T2000000\r\nx\r\n");
+    meta(b"ms cGxhaW4= 1 b\r\nx\r\n");
+    meta(b"ms MS43Mg== 5 b F3\r\n7\n8 9\r\n");
     let members: Vec<String> = (0..5000)
         .map(|id| format!("{} {}", id * 7, id % 3))
         .collect();
@@ -715,12 +723,15 @@ fn what_is_dumped_and_loaded_gives_the_same_lines_again() {
             r#""flags":0,"expires":null}"#,
         ),
         r#"{"key":"1.70","type":"INDEX","value":[],"flags":9,"expires":null}"#,
+        r#"{"key":"plain","type":"NAMED","value":"x","flags":0,"expires":null,"binary":true}"#,
         r#"{"key":"1.1000","type":"INDEX","value":[1,2,3],"flags":0,"expires":null}"#,
         r#"{"key":"1.5","type":"INDEX","value":[[5,7],[6,0]],"flags":0,"expires":null}"#,
     ] {
         assert!(lines.contains(&line.to_owned()), "{line}");
     }
     assert!(!lines.iter().any(|line| line.contains("gone")));
+    let odd = r#"{"key":"a b\n\u0000","type":"NAMED","value":"x","flags":5,"expires":"#;
+    assert!(lines.iter().any(|line| line.starts_with(odd)), "{odd}");
     // A server that takes an index of this size only in parts.
     let other = Home::new(Config::standard().with("server", "max_value", "\"4k\""));
     let daemon = other.start();
@@ -856,6 +867,11 @@ fn what_the_server_refuses_is_named_and_can_be_gone_past() {
         r#"{"key":"old","type":"NAMED","value":"x","expires":1000}"#,
         "\n",
     );
+    let nameless = r#"{"key":"","type":"NAMED","value":"x"}"#;
+    fs::write(&edited, format!("{nameless}\n{lines}")).unwrap();
+    let (code, out, err) = load(&edited, &daemon, &["--unchecked", "--keep-going"]);
+    assert!(code == 65 && out.starts_with("1 entries loaded"), "{out}");
+    assert!(err.ends_with("line 1: : its key cannot be one\n"), "{err}");
     fs::write(&edited, lines).unwrap();
     assert_eq!(load(&edited, &daemon, &[]).0, 65);
     let (code, out, err) = load(&edited, &daemon, &["--unchecked"]);
