@@ -35,7 +35,12 @@ fn set_with_expiry(world: &mut World, random: &mut Random) -> Ending {
         mode: Mode::Set,
         flags: 0,
         exptime: Exptime(seconds.cast_signed()),
-        body: b"1",
+        // A counter's, or a value that leaves memory.
+        body: if key == b"2.1" {
+            b"1"
+        } else {
+            b"longer than that"
+        },
     })]);
     let end = world.clock.passed_us() + seconds * SECOND;
     Ending {

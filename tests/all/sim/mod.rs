@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
+use self::world::COLD_READS;
 use crate::support::Random;
 
 /// Says what a case was that fails.
@@ -34,12 +35,14 @@ impl<T: Debug> Drop for Case<'_, T> {
 }
 
 /// Runs `run` with each of `cases` on all cores; it adds to `tried` how many states it tried.
+/// Answers how many values that were not in memory were read and compared.
 fn on_all_cores<T: Copy + Debug>(
     what: &str,
     cases: impl Iterator<Item = T> + Send,
     tried: &AtomicU64,
     run: impl Fn(T) -> u64 + Sync,
-) {
+) -> u64 {
+    let cold = AtomicU64::new(0);
     let cases = Mutex::new(cases);
     let next = || cases.lock().unwrap().next();
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -50,15 +53,19 @@ fn on_all_cores<T: Copy + Debug>(
                     let case = Case(what, case);
                     tried.fetch_add(run(case.1), Relaxed);
                 }
+                cold.fetch_add(COLD_READS.get(), Relaxed);
             });
         }
     });
-    println!("{what}: {} cases", tried.load(Relaxed));
+    let (tried, cold) = (tried.load(Relaxed), cold.into_inner());
+    println!("{what}: {tried} cases, {cold} cold reads");
+    cold
 }
 
 /// Runs worlds of one seed after the other until they have tried so many states.
 fn campaign(what: &str, states: u64, run: impl Fn(u64) -> u64 + Sync) {
     let tried = AtomicU64::new(0);
     let seeds = (Random::seed(what)..).take_while(|_| tried.load(Relaxed) < states);
-    on_all_cores(what, seeds, &tried, run);
+    let cold = on_all_cores(what, seeds, &tried, run);
+    assert!(cold > 0, "{what}: no value was ever away");
 }

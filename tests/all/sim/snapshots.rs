@@ -106,9 +106,14 @@ fn snapshots_under_load(seed: u64, meanwhile: &AtomicU64) -> u64 {
 #[test]
 fn a_snapshot_under_load_and_the_journal_from_its_cut_are_the_state() {
     let states = setting("STORAGE_SERVER_SNAPSHOT_CRASHES", 30_000);
-    let meanwhile = AtomicU64::new(0);
+    let (meanwhile, seeds) = (AtomicU64::new(0), AtomicU64::new(0));
     campaign("power losses in snapshots under load", states, |seed| {
+        seeds.fetch_add(1, Relaxed);
         snapshots_under_load(seed, &meanwhile)
     });
+    let seeds = seeds.into_inner();
+    println!("{seeds} seeds");
+    // A seed has so many states that a few would do for the campaign.
+    assert!(seeds >= 20.min(states / 1500), "only {seeds} seeds");
     assert!(meanwhile.load(Relaxed) > 100, "nothing happened meanwhile");
 }
