@@ -349,6 +349,15 @@ fn a_damaged_value_is_an_error_that_names_it_and_nothing_else_is_lost() {
 
 #[test]
 fn a_data_set_eight_times_the_memory_limit_is_served() {
+    serve_eight_times_the_memory_limit("\"everysec\"");
+}
+
+#[test]
+fn so_it_is_where_nothing_else_is_synced() {
+    serve_eight_times_the_memory_limit("\"never\"");
+}
+
+fn serve_eight_times_the_memory_limit(fsync: &str) {
     const VALUES: u64 = 8 << 10;
     const LIMIT: u64 = 16 << 20;
     let home = Home::new(
@@ -357,7 +366,9 @@ fn a_data_set_eight_times_the_memory_limit_is_served() {
             .with("server", "memory_limit", &LIMIT.to_string())
             .with("server", "threads", "1")
             .with("data", "cache_memory", "\"2m\"")
-            .with("data", "compact_min", "\"16m\""),
+            .with("data", "fsync", fsync)
+            // Nothing leaves memory by way of a snapshot.
+            .with("data", "compact_min", "\"1g\""),
     );
     let value = |id: u64| format!("{id:08}").repeat(2048);
     assert_eq!(VALUES * value(0).len() as u64, 8 * LIMIT);
