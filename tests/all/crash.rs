@@ -51,16 +51,26 @@ fn kills(percent: u64) -> u64 {
 
 #[test]
 fn kill_9_loses_nothing_with_fsync_always() {
-    crash_again_and_again("always", kills(40), &Config::standard());
+    crash_again_and_again("always", kills(30), &Config::standard());
 }
 
 #[test]
 fn kill_9_loses_nothing_with_fsync_everysec() {
-    crash_again_and_again("everysec", kills(40), &Config::standard());
+    crash_again_and_again("everysec", kills(30), &Config::standard());
 }
 
 #[test]
 fn kill_9_loses_nothing_while_snapshots_are_taken() {
     let config = Config::standard().with("data", "compact_min", "\"1m\"");
     crash_again_and_again("everysec", kills(20), &config);
+}
+
+#[test]
+fn kill_9_loses_nothing_of_values_that_are_not_in_memory() {
+    let config = Config::standard()
+        .leaving()
+        .with("data", "cache_memory", "0")
+        .with("data", "compact_min", "\"1m\"");
+    crash_again_and_again("always", kills(10), &config);
+    crash_again_and_again("never", kills(10), &config);
 }

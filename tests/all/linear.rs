@@ -174,13 +174,17 @@ fn converse(
 fn one_order_explains_all_replies_across_crashes() {
     let seed = Random::seed("linear");
     let rounds = setting("STORAGE_SERVER_HISTORIES", 60);
-    let home = Home::new(Config::standard().with("data", "fsync", "\"never\""));
+    let config = Config::standard()
+        .leaving()
+        .with("data", "cache_memory", "0");
+    let mut home = Home::new(config.with("data", "fsync", "\"never\""));
     let mut random = Random::new(seed);
     let mut workers: Vec<_> = (0..CONNECTIONS)
         .map(|n| Random::new(seed ^ (n << 40)))
         .collect();
     let mut states = vec![HashSet::from([State::default()]); GROUPS as usize];
     let (moments, mut requests, mut unanswered) = (AtomicU64::new(1), 0, 0);
+    let mut snapshots = HashSet::new();
     let mut daemon = home.start();
     for round in 0..rounds {
         let stop = AtomicBool::new(false);
@@ -190,6 +194,7 @@ fn one_order_explains_all_replies_across_crashes() {
                 .iter_mut()
                 .map(|random| scope.spawn(move || converse(addr, random, moments, stop)))
                 .collect();
+            scope.spawn(move || Client::connect(addr)?.ask("snapshot"));
             std::thread::sleep(Duration::from_micros(2000 + random.below(40_000)));
             if random.one_in(8) {
                 assert!(daemon.term().success());
@@ -202,8 +207,17 @@ fn one_order_explains_all_replies_across_crashes() {
                 .flat_map(|one| one.join().unwrap())
                 .collect()
         });
+        // Every third round has syncs that replies wait for.
+        let fsync = if round % 3 == 1 {
+            "\"always\""
+        } else {
+            "\"never\""
+        };
+        home.reconfigure(|config| config.set("data", "fsync", fsync));
         daemon = home.start();
         let mut client = daemon.client();
+        let snapshot = client.stats("").unwrap()["snapshot_number"].clone();
+        snapshots.insert(snapshot);
         for group in 0..GROUPS {
             let mine = asked.iter().filter(|(of, _)| *of == group);
             let mut history: Vec<_> = mine.map(|(_, op)| op.clone()).collect();
@@ -225,7 +239,12 @@ fn one_order_explains_all_replies_across_crashes() {
                 .unwrap_or_else(|why| panic!("seed {seed}, round {round}, group {group}: {why}"));
         }
     }
-    println!("{rounds} crashes, {requests} requests, {unanswered} of them without an answer");
+    let snapshots = snapshots.len();
+    println!(
+        "{rounds} crashes, {snapshots} snapshots, {requests} requests, {unanswered} of them \
+         without an answer"
+    );
+    assert!(snapshots > 1 || rounds < 60, "no snapshot was complete");
     assert!(
         requests as u64 > rounds * 20,
         "that was no load: {requests} requests"
