@@ -3,11 +3,15 @@
 //!
 //! The input is the files one after the other, each known by its magic. Its first byte, if odd,
 //! has the checksums mended and the files made those of one store, so that what is behind the
-//! checksums is tried, too.
+//! checksums is tried, too. Two servers are started only if it is 14 or 15 modulo 16: otherwise
+//! the state is read as they would, which is much faster.
 
 #![no_main]
 
+use std::ops::ControlFlow;
+
 use libfuzzer_sys::fuzz_target;
+use storage_server::engine::read_state;
 use storage_server::journal::record::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, FILE_HEADER_BYTES, batch_seed,
 };
@@ -106,6 +110,10 @@ fuzz_target!(|input: &[u8]| {
         if let Some(name) = name(&file) {
             disk.put(&name, &file);
         }
+    }
+    if how % 16 < 14 {
+        drop(read_state(&disk, &mut |_| ControlFlow::Continue(())));
+        return;
     }
     if let Some((entries, disk)) = start(disk) {
         let (again, _) = start(disk).expect("what was loaded once is loaded again");
