@@ -144,8 +144,8 @@ impl Active {
             .saturating_sub(END_ROOM.cast_signed())
     }
 
-    /// True if nothing is in this segment, no complete snapshot has its number, and it was not moved
-    /// away.
+    /// True if nothing is in this segment, no complete snapshot has its number, and it was not
+    /// moved away.
     pub(super) fn is_unused(&self, generation: u64, disk: &dyn Disk) -> bool {
         self.offset == FILE_HEADER_BYTES as u64
             && self.snapshot.number != self.number
@@ -375,8 +375,8 @@ impl Journal {
 
     /// Writes everything that is in the buffer. After `Ok` all that had been appended when this
     /// was called is in the file, or (only with [`Fsync::Always`], where no reply leaves before its
-    /// sync) will be written before the next sync. While the storage has failed this fails, also for turns that
-    /// only read: reads are answered all the same.
+    /// sync) will be written before the next sync. While the storage has failed this fails, also
+    /// for turns that only read: reads are answered all the same.
     pub fn flush(&self) -> Result<(), Failed> {
         self.shared.flush()
     }

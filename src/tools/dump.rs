@@ -37,8 +37,8 @@ list of ids, or of [id, attribute] pairs if any attribute is not 0; DATA and NAM
 \"base64\" instead of \"value\" if the bytes are not UTF-8 (likewise \"key_base64\"). \"expires\" is
 in seconds since 1970, rounded up to a whole second. A key that was sent as base64 (the flag b of
 the meta commands) has \"binary\":true. What has expired by now is left out, and so are cas uniques
-and what the meta commands md and mg have noted: that an entry is stale, or being won. After each block of entries, and at the end, a line has their number so far and a
-checksum of all bytes before it.
+and what meta commands have noted: that an entry is stale, or being won. After each block of
+entries, and at the end, a line has their number so far and a checksum of all bytes before it.
 
 An interrupted dump leaves no FILE (but FILE.part, which the next one replaces): most of the work is
 reading DIR, so there is nothing to go on from. Begin again.";

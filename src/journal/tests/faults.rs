@@ -410,8 +410,10 @@ fn a_snapshot_that_does_not_fit_the_disk_is_not_begun() {
     disk.set_capacity(Some(used as u64 + needed - 1));
     let (names, stats) = (disk.names(), store.journal.stats());
     let refused = store.journal.begin_snapshot(plan()).map(drop).unwrap_err();
-    let told = matches!(refused, JournalError::NoSpace { needed: n, free } if n == needed && free == n - 1);
-    assert!(told, "{refused:?}");
+    let JournalError::NoSpace { needed: told, free } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!((told, free), (needed, needed - 1));
     assert_eq!((disk.names(), store.journal.stats()), (names, stats));
     assert!(store.turns(1) && store.journal.failed().is_none());
     disk.set_capacity(Some(1 << 20));
