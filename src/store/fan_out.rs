@@ -18,8 +18,9 @@ use crate::limits::SHARDS;
 use crate::types::{Counting, Kind, Overflow};
 use crate::value::{Delta, Index, Member};
 
-/// How many counters are fetched from memory together: what the nearest cache holds half of.
-const AT_ONCE: usize = 256;
+/// How many counters are fetched from memory together: about as many as the processor waits for at
+/// the same time.
+const AT_ONCE: usize = 64;
 
 /// What a fan-out is about.
 struct FanOut {
@@ -133,13 +134,15 @@ impl WriteSet<'_> {
             counting,
         };
         if weighted {
-            let steps = members.iter();
-            self.step_all(target, steps.map(|it| (it.id, ruled(it.attribute))), stamp)?;
-        } else if counting == Counting::plain(kind) {
-            let step = Plain { delta, kind };
-            self.step_all(target, members.ids().map(|id| (id, step)), stamp)?;
+            let members = members.iter().map(|member| (member.id, member.attribute));
+            self.step_all(target, members, ruled, stamp)?;
         } else {
-            self.step_all(target, members.ids().map(|id| (id, ruled(1))), stamp)?;
+            let members = members.ids().map(|id| (id, 1));
+            if counting == Counting::plain(kind) {
+                self.step_all(target, members, |_| Plain { delta, kind }, stamp)?;
+            } else {
+                self.step_all(target, members, ruled, stamp)?;
+            }
         }
         for shard in &mut self.guards {
             shard.expect(counting.ends(stamp.time));
@@ -148,11 +151,12 @@ impl WriteSet<'_> {
         Ok(())
     }
 
-    /// Steps counters of a type.
+    /// Steps counters of a type, each as many times as it says.
     fn step_all<S: Step>(
         &mut self,
         prefix: u16,
-        mut steps: impl Iterator<Item = (u32, S)>,
+        mut counters: impl Iterator<Item = (u32, u32)>,
+        step: impl Fn(u32) -> S,
         stamp: Stamp,
     ) -> Result<(), Misfit> {
         let hashing = self.store.hashing();
@@ -164,8 +168,8 @@ impl WriteSet<'_> {
         }
         let mut next = Vec::with_capacity(AT_ONCE);
         loop {
-            let some = steps.by_ref().take(AT_ONCE);
-            next.extend(some.map(|(id, step)| (hashing.id(id), id, step)));
+            let some = counters.by_ref().take(AT_ONCE);
+            next.extend(some.map(|(id, times)| (hashing.id(id), id, times)));
             if next.is_empty() {
                 return Ok(());
             }
@@ -174,14 +178,16 @@ impl WriteSet<'_> {
                     shard.table.prefetch(*hash);
                 }
             }
-            for (hash, id, step) in next.drain(..) {
+            for (hash, id, times) in next.drain(..) {
                 let misfit = |what| stamp.misfit(&format_args!("{prefix}.{id} {what}"));
                 let shard = shards.get_mut(shard_of(hash)).and_then(Option::as_mut);
                 let shard = shard.ok_or_else(|| misfit(Unfit::Misplaced))?;
                 if stamp.is_journalled() {
                     *shard.last_seq = stamp.seq;
                 }
-                let stepped = shard.table.step(hashing, (hash, id), step, stamp.time);
+                let stepped = shard
+                    .table
+                    .step(hashing, (hash, id), step(times), stamp.time);
                 stepped.map_err(misfit)?;
             }
         }
