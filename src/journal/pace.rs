@@ -35,6 +35,9 @@ pub(super) struct Pace {
 /// burst is what the rate is to prevent.
 const CREDIT_MAX: Duration = Duration::from_millis(100);
 
+/// How long a breath is.
+const BREATH: Duration = Duration::from_micros(200);
+
 /// How long a wait goes on before it is looked whether it is still worth it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -117,6 +120,14 @@ impl Pace {
         piece.clear();
         self.spend(bytes)?;
         Ok(offset + bytes)
+    }
+
+    /// Lets others have the processor, if there is a rate at all: where all cores are busy, who runs
+    /// for milliseconds without a pause has those wait that serve, however unimportant it is.
+    pub(super) fn breathe(&self) {
+        if self.bytes_per_s > 0 {
+            std::thread::sleep(BREATH);
+        }
     }
 
     /// Waits until so much more is within the rate.

@@ -60,6 +60,7 @@ pub(super) fn read_back(
         match reader.step().map_err(failed("read back", written.name))? {
             Step::Batch(batch) => {
                 written.file.drop_cached(before..reader.offset());
+                pace.breathe();
                 pace.spend(reader.offset() - before)?;
                 if let Some(moved) = &mut moved {
                     tell(written.header, &batch, &reader, moved)

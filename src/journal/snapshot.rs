@@ -32,6 +32,9 @@ use crate::value::Entry;
 /// Entries are written in batches of about this size.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
 
+/// After so many bytes of records, a fraction of a millisecond's work, there is a pause.
+const BREATH_BYTES: usize = 16 << 10;
+
 /// A snapshot file: header, batches, End. Knows nothing of the journal.
 pub(super) struct SnapshotFile {
     pub(super) name: Name,
@@ -43,6 +46,8 @@ pub(super) struct SnapshotFile {
     records: u64,
     payload: Payload,
     in_payload: u32,
+    /// How long the payload was at the last pause.
+    at_breath: usize,
     pace: Pace,
 }
 
@@ -66,6 +71,7 @@ impl SnapshotFile {
             records: 0,
             payload: Payload::default(),
             in_payload: 0,
+            at_breath: 0,
             pace,
         })
     }
@@ -82,6 +88,10 @@ impl SnapshotFile {
     pub(super) fn put(&mut self, write: impl FnOnce(&mut Payload)) {
         write(&mut self.payload);
         self.in_payload += 1;
+        if self.payload.len() - self.at_breath >= BREATH_BYTES {
+            self.at_breath = self.payload.len();
+            self.pace.breathe();
+        }
     }
 
     /// The bytes of the records that are still in memory.
@@ -119,6 +129,7 @@ impl SnapshotFile {
             .write((&self.temporary, &*self.file), self.offset, slices)?;
         self.records += u64::from(self.in_payload);
         self.in_payload = 0;
+        self.at_breath = 0;
         self.payload.clear();
         Ok(())
     }
