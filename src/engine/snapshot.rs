@@ -31,7 +31,7 @@ impl From<JournalError> for Ended {
 
 impl Engine {
     /// Writes a snapshot: of a new generation if the files of this one were moved away. Nobody
-    /// waits for it longer than for a few thousand entries. One at a time.
+    /// waits for it longer than for a thousand entries. One at a time.
     pub fn snapshot(&self, new_generation: bool) -> Result<(), JournalError> {
         loop {
             let ended = self.try_snapshot(new_generation);

@@ -5,9 +5,10 @@
 //! of its worker, before any reply leaves, [`Journal::flush`].
 //!
 //! **Invariants.** Sequence numbers go up by one a record. `synced <= written <= appended`
-//! (a failed storage aside). What `flush` answered `Ok` for survives the end of the process;
-//! what is `synced` survives a power loss. Recovery gives a prefix of what was written, of whole
-//! batches, that includes all that was synced; or it refuses, and says why.
+//! (a failed storage aside). What `flush` answered `Ok` for survives the end of the process -
+//! with `always` once it is synced, which all replies wait for -; what is `synced` survives a power
+//! loss. Recovery gives a prefix of what was written, of whole batches, that includes all that was
+//! synced; or it refuses, and says why.
 //!
 //! **Lock order**: shards, then the buffer. The sync lock comes before the file lock, the file
 //! lock before the buffer; neither is ever taken under a shard lock.

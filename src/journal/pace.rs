@@ -35,8 +35,12 @@ pub(super) struct Pace {
 /// burst is what the rate is to prevent.
 const CREDIT_MAX: Duration = Duration::from_millis(100);
 
-/// How long a breath is.
+/// How long a breath is,
 const BREATH: Duration = Duration::from_micros(200);
+/// and after how many bytes of records it comes at the soonest, a fraction of a millisecond's work.
+const BREATH_BYTES: u64 = 16 << 10;
+/// A second has so many breaths at the most, so that they do not keep the rate down.
+const BREATHS_PER_S: u64 = 2000;
 
 /// How long a wait goes on before it is looked whether it is still worth it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -128,6 +132,12 @@ impl Pace {
         if self.bytes_per_s > 0 {
             std::thread::sleep(BREATH);
         }
+    }
+
+    /// After how many bytes it is time to breathe.
+    pub(super) fn breath_bytes(&self) -> usize {
+        let bytes = BREATH_BYTES.max(self.bytes_per_s / BREATHS_PER_S);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Waits until so much more is within the rate.

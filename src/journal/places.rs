@@ -279,6 +279,11 @@ impl Places {
         self.files.forget_before(number);
     }
 
+    /// True if values wait to leave memory, synced or not.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.written.lock().values.is_empty()
+    }
+
     fn next(&self, upto: u64) -> Option<Leaving> {
         let mut written = self.written.lock();
         let value = written.values.pop_front_if(|value| value.seq <= upto)?;
@@ -291,11 +296,6 @@ impl Journal {
     /// The files that places point into.
     pub fn files(&self) -> &Files {
         &self.shared.places.files
-    }
-
-    /// True if values wait to be put away, synced or not.
-    pub fn has_leaving(&self) -> bool {
-        !self.shared.places.written.lock().values.is_empty()
     }
 
     /// Calls `leave` with each value that does not have to stay in memory and that lasts, also

@@ -193,6 +193,7 @@ fn start(
         signal: Mutex::new(Signal::default()),
         wake: Condvar::new(),
         wakers: Mutex::new(Vec::new()),
+        leaving: Mutex::new(None),
         work: AtomicU64::new(0),
         snapshot_running: AtomicBool::new(false),
         places,

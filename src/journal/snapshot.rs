@@ -32,9 +32,6 @@ use crate::value::Entry;
 /// Entries are written in batches of about this size.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
 
-/// After so many bytes of records, a fraction of a millisecond's work, there is a pause.
-const BREATH_BYTES: usize = 16 << 10;
-
 /// A snapshot file: header, batches, End. Knows nothing of the journal.
 pub(super) struct SnapshotFile {
     pub(super) name: Name,
@@ -88,7 +85,7 @@ impl SnapshotFile {
     pub(super) fn put(&mut self, write: impl FnOnce(&mut Payload)) {
         write(&mut self.payload);
         self.in_payload += 1;
-        if self.payload.len() - self.at_breath >= BREATH_BYTES {
+        if self.payload.len() - self.at_breath >= self.pace.breath_bytes() {
             self.at_breath = self.payload.len();
             self.pace.breathe();
         }

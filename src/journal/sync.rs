@@ -146,6 +146,11 @@ impl Shared {
         for waker in wakers {
             waker();
         }
+        if self.places.is_waiting()
+            && let Some(leaving) = &*self.leaving.lock()
+        {
+            leaving();
+        }
     }
 
     fn next_task(&self, signal: &mut Signal) -> Task {
@@ -285,6 +290,12 @@ impl Journal {
     /// a lock of the journal.
     pub fn subscribe(&self, waker: Waker) {
         self.shared.wakers.lock().push(waker);
+    }
+
+    /// Calls `waker` as those of [`Journal::subscribe`], but only while values wait for
+    /// [`Journal::put_away`].
+    pub fn subscribe_leaving(&self, waker: Waker) {
+        *self.shared.leaving.lock() = Some(waker);
     }
 
     /// Writes and syncs everything that is in the buffer, now.

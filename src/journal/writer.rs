@@ -1,4 +1,5 @@
-//! The journal as the engine calls it: room, the buffer, inline writes once a turn, poison.
+//! The journal as the engine calls it: room, the buffer, writes once a turn (or, where each is
+//! synced, once a sync), poison.
 //!
 //! Invariant: `appended` and the buffer change under the buffer lock, all of [`Active`] under
 //! the file lock. Room is exact: what is allocated and not written is room, or was promised to
@@ -65,6 +66,8 @@ pub(super) struct Shared {
     pub(super) signal: Mutex<Signal>,
     pub(super) wake: Condvar,
     pub(super) wakers: Mutex<Vec<Waker>>,
+    /// Called as well if values wait to be put away.
+    pub(super) leaving: Mutex<Option<Waker>>,
     pub(super) work: AtomicU64,
     pub(super) snapshot_running: AtomicBool,
     pub(super) places: Places,

@@ -176,9 +176,9 @@ impl Share {
         self.set(capacity);
     }
 
-    /// True if something is still to be written.
-    pub fn has_rest(&self) -> bool {
-        self.rest != Rest::default()
+    /// True if it has any of what all clients share.
+    pub fn takes_some(&self) -> bool {
+        self.bytes > 0 || self.rest != Rest::default()
     }
 }
 

@@ -116,7 +116,7 @@ impl Connection {
     /// the memory.
     pub fn reads_too_slowly(&self) -> bool {
         let is_awaited = self.state.get() == State::Sending;
-        let owes = is_awaited || self.share.borrow().has_rest();
+        let owes = self.share.borrow().takes_some();
         self.pace.is_slow(owes, is_awaited)
     }
 

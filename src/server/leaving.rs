@@ -10,15 +10,11 @@ use super::shared::Shared;
 /// Starts the thread. It ends when nothing else uses what the threads share.
 pub fn start(shared: &Arc<Shared>) -> io::Result<()> {
     let (wake, woken) = sync_channel(1);
-    let journals: Weak<Shared> = Arc::downgrade(shared);
     let waker = Arc::new(move || {
-        let shared = journals.upgrade();
-        if shared.is_some_and(|shared| shared.engine().journal().has_leaving()) {
-            // One waiting call is enough for all syncs until it is answered.
-            let _ = wake.try_send(());
-        }
+        // One waiting call is enough for all syncs until it is answered.
+        let _ = wake.try_send(());
     });
-    shared.engine().journal().subscribe(waker);
+    shared.engine().journal().subscribe_leaving(waker);
     let shared: Weak<Shared> = Arc::downgrade(shared);
     std::thread::Builder::new()
         .name("leaving".into())

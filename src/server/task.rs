@@ -41,6 +41,12 @@ const NO_MEMORY_TO_REPLY: &[u8] = b"SERVER_ERROR out of memory writing get respo
 /// How often a retrieval looks whether there is room for its reply.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// A fan-out over more counters takes milliseconds, which nobody is to wait for twice.
+const LONG_FAN_OUT: u64 = 100_000;
+
+/// How often others go first after one: with many of them there is always one that could.
+const COURTESY: u8 = 4;
+
 /// How long a client has to say who it is.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -54,6 +60,8 @@ pub struct Task {
     input: Vec<u8>,
     /// Room among all clients' memory for the request that is arriving.
     admitted: Option<OwnedSemaphorePermit>,
+    /// So many times more others go first, because a request took long.
+    courtesy: u8,
 }
 
 /// What reading gave.
@@ -89,6 +97,7 @@ impl Task {
             session,
             input: Vec::new(),
             admitted: None,
+            courtesy: 0,
         }
     }
 
@@ -106,7 +115,10 @@ impl Task {
                         flow
                     }
                     Ok(Arrived::Behind) => {
+                        // Nothing is read meanwhile: the rest of a request may have come.
+                        self.connection.small_request().set(None);
                         self.connection.idle().await;
+                        self.note_begun(Flow::Read);
                         Flow::Read
                     }
                     Ok(Arrived::Crowded) => Box::pin(self.wait_for_room()).await,
@@ -178,6 +190,12 @@ impl Task {
         if self.connection.is_behind() {
             return Poll::Ready(Ok(Arrived::Behind));
         }
+        if self.courtesy > 0 && self.worker.is_in_turn() {
+            // What the others have been answered leaves before the next long request begins.
+            self.courtesy -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Some(room) = self.room_to_read() else {
             return Poll::Ready(Ok(Arrived::Crowded));
         };
@@ -201,6 +219,7 @@ impl Task {
             .client()
             .last_heard_s
             .store(worker.shared().uptime_s(), Relaxed);
+        let counters = worker.tally().get(Metric::FanOutCounters);
         let mut flow = if self.input.is_empty() {
             let (taken, flow) = worker.advance(&self.connection, &mut self.session, arrived);
             if let Some(rest @ [_, ..]) = arrived.get(taken..) {
@@ -213,6 +232,9 @@ impl Task {
             self.keep(arrived);
             self.advance_rest()
         };
+        if worker.tally().get(Metric::FanOutCounters) - counters > LONG_FAN_OUT {
+            self.courtesy = COURTESY;
+        }
         if flow == Flow::Read && self.connection.is_closing() {
             flow = Flow::Close;
         }

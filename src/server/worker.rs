@@ -20,6 +20,7 @@ use super::session::{Flow, Session};
 use super::shared::{Client, Shared};
 use super::socket::{Accepted, Reader};
 use super::task::Task;
+use crate::clock::Tick;
 use crate::engine::Turn;
 use crate::journal::Failed;
 use crate::limits::{BUFFER_BYTES_FREE, READ_BYTES};
@@ -251,6 +252,11 @@ impl Worker {
         self.connection_ended.notify_one();
     }
 
+    /// True if somebody's requests have been executed and the replies have not left.
+    pub fn is_in_turn(&self) -> bool {
+        self.in_turn.get()
+    }
+
     /// Executes a connection's input as a part of this turn.
     pub fn advance(
         &self,
@@ -315,11 +321,12 @@ impl Worker {
             self.turn_begun.notified().await;
             self.in_turn.set(false);
             std::mem::swap(&mut queued, &mut *self.queued.borrow_mut());
+            let (tick, requests) = (self.turn.borrow().tick, self.tally.get(Metric::Requests));
             let failed = self.flush().await.is_err();
             for connection in queued.drain(..) {
                 self.settle(connection, failed);
             }
-            self.count_service_time();
+            self.count_service_time(tick, requests);
         }
     }
 
@@ -374,10 +381,11 @@ impl Worker {
         }
     }
 
-    fn count_service_time(&self) {
-        let requests = self.tally.get(Metric::Requests);
+    /// Counts the time of a turn that began at `tick`, for each of its requests, the last of which
+    /// was the one of this number.
+    fn count_service_time(&self, tick: Tick, requests: u64) {
         let before = self.timed_requests.replace(requests);
-        let elapsed = u64::try_from(self.turn.borrow().tick.elapsed().as_nanos());
+        let elapsed = u64::try_from(tick.elapsed().as_nanos());
         self.tally.add(
             Metric::ServiceNs,
             elapsed.unwrap_or(u64::MAX) * (requests - before),
