@@ -39,6 +39,8 @@ pub struct Connection {
     closing: Cell<bool>,
     /// No further request is executed, not even one that has arrived.
     given_up: Cell<bool>,
+    /// How many times more others go first.
+    courtesy: Cell<u8>,
     /// Replies that the client does not read are not waited for any longer.
     abandoned: Notify,
     /// When it must have said who it is; nothing is due once it has, or while that is looked at.
@@ -68,6 +70,10 @@ enum State {
     Sending,
 }
 
+/// How often others go first after a request that took long: with many of them there is always
+/// one that could.
+const COURTESY: u8 = 4;
+
 impl Connection {
     /// A connection without replies.
     pub fn new(writer: Writer, client: Arc<Client>, share: Share) -> Self {
@@ -82,6 +88,7 @@ impl Connection {
             idle: Notify::new(),
             closing: Cell::new(false),
             given_up: Cell::new(false),
+            courtesy: Cell::new(0),
             abandoned: Notify::new(),
             login: Due::default(),
             large_request: Due::default(),
@@ -118,6 +125,17 @@ impl Connection {
         let is_awaited = self.state.get() == State::Sending;
         let owes = self.share.borrow().takes_some();
         self.pace.is_slow(owes, is_awaited)
+    }
+
+    /// A request has kept the worker from others for milliseconds.
+    pub fn took_long(&self) {
+        self.courtesy.set(COURTESY);
+    }
+
+    /// True some times after that.
+    pub fn lets_others_first(&self) -> bool {
+        let left = self.courtesy.get().checked_sub(1);
+        left.inspect(|left| self.courtesy.set(*left)).is_some()
     }
 
     /// Nothing more is read; what has been read is finished.

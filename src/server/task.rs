@@ -44,9 +44,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A fan-out over more counters takes milliseconds, which nobody is to wait for twice.
 const LONG_FAN_OUT: u64 = 100_000;
 
-/// How often others go first after one: with many of them there is always one that could.
-const COURTESY: u8 = 4;
-
 /// How long a client has to say who it is.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,8 +57,6 @@ pub struct Task {
     input: Vec<u8>,
     /// Room among all clients' memory for the request that is arriving.
     admitted: Option<OwnedSemaphorePermit>,
-    /// So many times more others go first, because a request took long.
-    courtesy: u8,
 }
 
 /// What reading gave.
@@ -97,7 +92,6 @@ impl Task {
             session,
             input: Vec::new(),
             admitted: None,
-            courtesy: 0,
         }
     }
 
@@ -190,9 +184,8 @@ impl Task {
         if self.connection.is_behind() {
             return Poll::Ready(Ok(Arrived::Behind));
         }
-        if self.courtesy > 0 && self.worker.is_in_turn() {
-            // What the others have been answered leaves before the next long request begins.
-            self.courtesy -= 1;
+        if self.worker.is_in_turn() && self.connection.lets_others_first() {
+            // What they have been answered leaves before the next long request begins.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -233,7 +226,7 @@ impl Task {
             self.advance_rest()
         };
         if worker.tally().get(Metric::FanOutCounters) - counters > LONG_FAN_OUT {
-            self.courtesy = COURTESY;
+            self.connection.took_long();
         }
         if flow == Flow::Read && self.connection.is_closing() {
             flow = Flow::Close;
