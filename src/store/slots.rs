@@ -173,7 +173,13 @@ impl<V: Copy + Default> Slots<V> {
         value: V,
     ) -> Option<usize> {
         if self.is_full_for(id) {
-            let buckets = Self::buckets_for(self.entries + 1).max(self.buckets.len());
+            // Twice as large, two arrays that others have left are one in which the next fits.
+            let times = if self.entries * 2 > self.buckets.len() {
+                2
+            } else {
+                1
+            };
+            let buckets = (self.buckets.len() * times).max(BUCKETS_MIN);
             self.lay_out_as(self.empty_beside(hashing, id), buckets, hashing);
         }
         let bucket = self.search(hash, |found| self.empty.has(found))?;
@@ -210,7 +216,7 @@ impl<V: Copy + Default> Slots<V> {
         empty
     }
 
-    /// Lays the entries out anew, so that half of the buckets are empty and searches are short.
+    /// Lays the entries out anew, so that half of the buckets are empty: after many have gone.
     pub(super) fn rebuild(&mut self, hashing: &Hashing) {
         self.lay_out_as(self.empty, Self::buckets_for(self.entries + 1), hashing);
     }
@@ -320,9 +326,9 @@ mod tests {
             if !was_full {
                 assert_eq!(buckets_of(&slots, id.min(50)), before);
             }
-            // Three of four buckets at most are taken, and after a growth half of them.
+            // Three of four buckets at most are taken, and after a growth half as many.
             assert!(slots.len() * 4 <= slots.buckets() * 3);
-            assert!(slots.len() < 8 || slots.buckets() <= slots.len() * 2 + 2);
+            assert!(slots.len() < 8 || slots.buckets() * 3 <= slots.len() * 8);
         }
     }
 
