@@ -126,8 +126,8 @@ impl Pace {
         Ok(offset + bytes)
     }
 
-    /// Lets others have the processor, if there is a rate at all: where all cores are busy, who runs
-    /// for milliseconds without a pause has those wait that serve, however unimportant it is.
+    /// Lets others have the processor, if there is a rate at all: where all cores are busy, who
+    /// runs for milliseconds without a pause has those wait that serve, unimportant as it may be.
     pub(super) fn breathe(&self) {
         if self.bytes_per_s > 0 {
             std::thread::sleep(BREATH);
