@@ -182,9 +182,7 @@ impl WriteSet<'_> {
                 let misfit = |what| stamp.misfit(&format_args!("{prefix}.{id} {what}"));
                 let shard = shards.get_mut(shard_of(hash)).and_then(Option::as_mut);
                 let shard = shard.ok_or_else(|| misfit(Unfit::Misplaced))?;
-                if stamp.is_journalled() {
-                    *shard.last_seq = stamp.seq;
-                }
+                stamp.note_in(shard.last_seq);
                 let stepped = shard
                     .table
                     .step(hashing, (hash, id), step(times), stamp.time);

@@ -66,6 +66,14 @@ impl Stamp {
         self.seq < UNJOURNALLED_FROM
     }
 
+    /// Makes this the last change of a shard, if a restart finds it.
+    #[inline]
+    pub(super) fn note_in(self, last_seq: &mut u64) {
+        if self.is_journalled() {
+            *last_seq = self.seq;
+        }
+    }
+
     pub(super) fn misfit(self, what: &dyn Display) -> Misfit {
         Misfit {
             seq: self.seq,
@@ -107,9 +115,7 @@ impl Shard {
     }
 
     fn note(&mut self, stamp: Stamp) {
-        if stamp.is_journalled() {
-            self.last_seq = stamp.seq;
-        }
+        stamp.note_in(&mut self.last_seq);
     }
 
     pub(super) fn table(&self, prefix: u16) -> Option<&Table> {

@@ -79,8 +79,8 @@ fn names(client: &mut Client, topic: &str) -> BTreeSet<String> {
     stats.keys().map(plain).collect()
 }
 
-#[test]
-fn every_name_that_memcached_has_is_there() {
+/// Gives `test` a client of a new daemon and one of a new memcached.
+fn beside_memcached(test: impl FnOnce(Client, Client)) {
     let Some(program) = Memcached::program() else {
         skip("no memcached here");
         return;
@@ -88,28 +88,34 @@ fn every_name_that_memcached_has_is_there() {
     let memcached = Memcached::start(&program);
     let home = Home::new(Config::standard());
     let daemon = home.start();
-    let (mut ours, mut theirs) = (daemon.client(), Client::connect(memcached.addr()).unwrap());
-    for client in [&mut ours, &mut theirs] {
-        assert_eq!(client.set("name", "x").unwrap(), "STORED");
-    }
-    ours.set("2.1", "5").unwrap();
-    let topics = [
-        ("", 70),
-        ("items", 20),
-        ("slabs", 14),
-        ("conns", 4),
-        ("settings", 70),
-    ];
-    for (topic, least) in topics {
-        let (ours, theirs) = (names(&mut ours, topic), names(&mut theirs, topic));
-        let missing: Vec<_> = theirs.difference(&ours).collect();
-        assert!(missing.is_empty(), "stats {topic}: {missing:?}");
-        assert!(theirs.len() >= least, "stats {topic}: {theirs:?}");
-    }
-    for (name, value) in ours.stats("settings").unwrap() {
-        let is_word = !value.is_empty() && !value.contains(' ') && !name.contains(':');
-        assert!(is_word, "{name} {value:?}");
-    }
+    test(daemon.client(), Client::connect(memcached.addr()).unwrap());
+}
+
+#[test]
+fn every_name_that_memcached_has_is_there() {
+    beside_memcached(|mut ours, mut theirs| {
+        for client in [&mut ours, &mut theirs] {
+            assert_eq!(client.set("name", "x").unwrap(), "STORED");
+        }
+        ours.set("2.1", "5").unwrap();
+        let topics = [
+            ("", 70),
+            ("items", 20),
+            ("slabs", 14),
+            ("conns", 4),
+            ("settings", 70),
+        ];
+        for (topic, least) in topics {
+            let (ours, theirs) = (names(&mut ours, topic), names(&mut theirs, topic));
+            let missing: Vec<_> = theirs.difference(&ours).collect();
+            assert!(missing.is_empty(), "stats {topic}: {missing:?}");
+            assert!(theirs.len() >= least, "stats {topic}: {theirs:?}");
+        }
+        for (name, value) in ours.stats("settings").unwrap() {
+            let is_word = !value.is_empty() && !value.contains(' ') && !name.contains(':');
+            assert!(is_word, "{name} {value:?}");
+        }
+    });
 }
 
 /// The general figures that are also told of each class.
@@ -253,30 +259,24 @@ fn used_both(ours: &mut Client, theirs: &mut Client) {
 
 #[test]
 fn a_reset_takes_back_to_0_what_it_does_in_memcached() {
-    let Some(program) = Memcached::program() else {
-        skip("no memcached here");
-        return;
-    };
-    let memcached = Memcached::start(&program);
-    let home = Home::new(Config::standard());
-    let daemon = home.start();
-    let (mut ours, mut theirs) = (daemon.client(), Client::connect(memcached.addr()).unwrap());
-    used_both(&mut ours, &mut theirs);
-    let before = theirs.stats("").unwrap();
-    for client in [&mut ours, &mut theirs] {
-        assert_eq!(client.ask("stats reset").unwrap(), "RESET");
-    }
-    let (ours, theirs) = (ours.stats("").unwrap(), theirs.stats("").unwrap());
-    let reset: Vec<_> = theirs
-        .iter()
-        .filter(|(name, value)| *value == "0" && before[*name] != "0")
-        .map(|(name, _)| name.as_str())
-        .collect();
-    for name in ["total_connections", "cmd_set", "total_items", "cmd_meta"] {
-        assert!(reset.contains(&name), "{name}: {reset:?}");
-    }
-    let left: Vec<_> = reset.iter().filter(|name| ours[**name] != "0").collect();
-    assert!(left.is_empty(), "not reset: {left:?}");
+    beside_memcached(|mut ours, mut theirs| {
+        used_both(&mut ours, &mut theirs);
+        let before = theirs.stats("").unwrap();
+        for client in [&mut ours, &mut theirs] {
+            assert_eq!(client.ask("stats reset").unwrap(), "RESET");
+        }
+        let (ours, theirs) = (ours.stats("").unwrap(), theirs.stats("").unwrap());
+        let reset: Vec<_> = theirs
+            .iter()
+            .filter(|(name, value)| *value == "0" && before[*name] != "0")
+            .map(|(name, _)| name.as_str())
+            .collect();
+        for name in ["total_connections", "cmd_set", "total_items", "cmd_meta"] {
+            assert!(reset.contains(&name), "{name}: {reset:?}");
+        }
+        let left: Vec<_> = reset.iter().filter(|name| ours[**name] != "0").collect();
+        assert!(left.is_empty(), "not reset: {left:?}");
+    });
 }
 
 #[test]
