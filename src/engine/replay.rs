@@ -208,9 +208,9 @@ impl Engine {
             epoch: AtomicU64::new(0),
             closing: Arc::default(),
         };
-        engine.declare_types(types)?;
         // From the first write on: a journal that has taken a small disk leaves a snapshot no room.
-        engine.journal.keep_free(engine.store.snapshot_bytes());
+        engine.journal.keep_free(|| engine.store.snapshot_bytes());
+        engine.declare_types(types)?;
         Ok((engine, recovered))
     }
 }

@@ -116,7 +116,7 @@ impl Engine {
         self.store.sweep(now, go_on);
         self.keep_limit();
         self.put_away();
-        self.journal.keep_free(self.store.snapshot_bytes());
+        self.journal.keep_free(|| self.store.snapshot_bytes());
     }
 }
 

@@ -121,7 +121,8 @@ pub(super) fn go_on(
         chain: scanned.prev_crc,
         fresh: false,
     };
-    let new = NewSegment::create(&*disk, header, 0, options.allocate_bytes)?;
+    // Nobody has said yet how much is to be kept free: nothing is allocated ahead.
+    let new = NewSegment::create(&*disk, header, 0, 0)?;
     new.publish(&*disk)?;
     let mut kept: BTreeMap<Name, Kept> = found.kept(snapshot.header.generation);
     if let Some(kept) = kept.get_mut(&last.name) {

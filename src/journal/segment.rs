@@ -332,8 +332,9 @@ impl Shared {
         active.switch(new);
         self.places.files.insert(active.name(), &active.file);
         active.step_bytes = self.options.allocate_bytes;
-        self.room
-            .fetch_add(active.capacity().saturating_sub(outstanding), Relaxed);
+        let ahead = active.capacity().saturating_sub(outstanding);
+        self.space.has_grown(u64::try_from(ahead).unwrap_or(0));
+        self.room.fetch_add(ahead, Relaxed);
         self.oldest_ms.store(0, Release);
     }
 

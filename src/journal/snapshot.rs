@@ -426,7 +426,7 @@ impl Shared {
         };
         let room = self.room.swap(0, Relaxed);
         let outstanding = outstanding(&active, room);
-        let ahead = self.options.allocate_bytes;
+        let ahead = self.affordable(self.options.allocate_bytes);
         let made = NewSegment::create(&*self.disk, header, outstanding, ahead).and_then(|new| {
             new.publish(&*self.disk)?;
             snapshot.publish(&*self.disk)?;

@@ -30,6 +30,11 @@ pub(super) struct Space {
 }
 
 impl Space {
+    /// So much was allocated.
+    pub(super) fn has_grown(&self, bytes: u64) {
+        self.grown.fetch_add(bytes, Relaxed);
+    }
+
     /// A snapshot has grown to so many bytes.
     pub(super) fn snapshot_has(&self, bytes: u64) {
         self.taken.store(bytes, Relaxed);
@@ -52,16 +57,27 @@ pub(super) fn margin(snapshot_bytes: u64, step_bytes: u64) -> u64 {
 }
 
 impl Journal {
-    /// Keeps room on the disk for a snapshot of about so many bytes.
-    pub fn keep_free(&self, snapshot_bytes: u64) {
+    /// Keeps room on the disk for a snapshot of about as many bytes as `reckon` says. One call at
+    /// a time.
+    pub fn keep_free(&self, reckon: impl FnOnce() -> u64) {
+        let shared = &*self.shared;
+        // What was allocated and is still free may become part of the next snapshot. Whatever has
+        // been taken of it by now, `reckon` finds, or else it would be in neither.
+        let (grown, room) = {
+            // Nothing is allocated between the one figure and the other.
+            let _active = shared.active.lock();
+            (shared.space.grown.load(Relaxed), shared.room.load(Relaxed))
+        };
+        let snapshot_bytes = reckon();
         // A margin for the snapshot, one for the segment that it begins, one for what is unknown.
-        let margins = 3 * margin(snapshot_bytes, self.shared.options.allocate_bytes);
+        let margins = 3 * margin(snapshot_bytes, shared.options.allocate_bytes);
         let kept = snapshot_bytes.saturating_add(margins);
-        self.shared.space.snapshot.store(snapshot_bytes, Relaxed);
-        self.shared.space.kept_free.store(kept, Relaxed);
-        // What was allocated and is still free may become part of the next snapshot.
-        let room = u64::try_from(self.shared.room.load(Relaxed)).unwrap_or(0);
-        self.shared.space.grown.store(room, Relaxed);
+        shared.space.snapshot.store(snapshot_bytes, Relaxed);
+        shared.space.kept_free.store(kept, Relaxed);
+        // What was allocated meanwhile has grown all the same.
+        let room = u64::try_from(room).unwrap_or(0);
+        shared.space.has_grown(room);
+        shared.space.grown.fetch_sub(grown, Relaxed);
     }
 }
 
@@ -125,7 +141,7 @@ impl Shared {
             match active.file.allocate(active.allocated, bytes) {
                 Ok(()) => {
                     active.allocated += bytes;
-                    self.space.grown.fetch_add(bytes, Relaxed);
+                    self.space.has_grown(bytes);
                     active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
                     self.room.fetch_add(bytes.cast_signed(), Relaxed);
                     return Ok(());

@@ -1,9 +1,10 @@
 //! What the shards hold, counted as it changes: nobody has to look at all of them to know how much
 //! there is, or that nothing has expired.
 //!
-//! Invariant: the totals are what the shards' books have told them. A shard tells of bytes once
-//! they make a difference of `GRAIN_BYTES`, so a total is off by less than that for each shard;
-//! and no entry ends before the soonest expiry, unless a sweep is on its way to it.
+//! Invariant: the totals are what the shards' books have told them. A shard tells of memory once
+//! that makes a difference of `GRAIN_BYTES`, so the total is off by less than that for each shard;
+//! and no entry ends before the soonest expiry, unless a sweep is on its way to it. What a snapshot
+//! would take the totals do not say: on a small disk every byte of it counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::sizes::Gone;
 use crate::clock::{Expiry, Time};
 
-/// With 256 shards the totals are off by less than 256 KiB.
+/// With 256 shards the total is off by less than 256 KiB.
 const GRAIN_BYTES: u64 = 1 << 10;
 
 /// What something takes, in bytes.
@@ -27,7 +28,6 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct Totals {
     memory: AtomicU64,
-    file: AtomicU64,
     /// When the first entry ends, in ms since the epoch.
     soonest_ms: AtomicU64,
 }
@@ -36,18 +36,15 @@ impl Default for Totals {
     fn default() -> Self {
         Self {
             memory: AtomicU64::new(0),
-            file: AtomicU64::new(0),
             soonest_ms: AtomicU64::new(u64::MAX),
         }
     }
 }
 
 impl Totals {
-    pub(super) fn taken(&self) -> Taken {
-        Taken {
-            memory: self.memory.load(Relaxed),
-            file: self.file.load(Relaxed),
-        }
+    /// In bytes.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory.load(Relaxed)
     }
 
     /// No entry that a sweep is not on its way to ends before this.
@@ -78,7 +75,8 @@ pub(super) struct Books {
     totals: Arc<Totals>,
     pages: Vec<Page>,
     sum: Taken,
-    told: Taken,
+    /// Of the memory.
+    told: u64,
     soonest: Time,
 }
 
@@ -88,7 +86,7 @@ impl Books {
             totals,
             pages: Vec::new(),
             sum: Taken::default(),
-            told: Taken::default(),
+            told: 0,
             soonest: Time(u64::MAX),
         }
     }
@@ -134,10 +132,8 @@ impl Books {
         let old = std::mem::replace(&mut page.taken, now);
         self.sum.memory = self.sum.memory + now.memory - old.memory;
         self.sum.file = self.sum.file + now.file - old.file;
-        if self.sum.memory.abs_diff(self.told.memory) >= GRAIN_BYTES
-            || self.sum.file.abs_diff(self.told.file) >= GRAIN_BYTES
-        {
-            self.tell(self.sum);
+        if self.sum.memory.abs_diff(self.told) >= GRAIN_BYTES {
+            self.tell(self.sum.memory);
         }
     }
 
@@ -168,16 +164,15 @@ impl Books {
         self.sum
     }
 
-    /// Tells the totals what the shard takes, however little has changed.
+    /// Tells the totals what memory the shard takes, however little has changed.
     pub(super) fn tell_all(&mut self) {
-        self.tell(self.sum);
+        self.tell(self.sum.memory);
     }
 
-    fn tell(&mut self, sum: Taken) {
-        let Totals { memory, file, .. } = &*self.totals;
-        memory.fetch_add(sum.memory.wrapping_sub(self.told.memory), Relaxed);
-        file.fetch_add(sum.file.wrapping_sub(self.told.file), Relaxed);
-        self.told = sum;
+    fn tell(&mut self, memory: u64) {
+        let more = memory.wrapping_sub(self.told);
+        self.totals.memory.fetch_add(more, Relaxed);
+        self.told = memory;
     }
 
     /// An entry ends then.
@@ -208,6 +203,6 @@ impl Books {
 
 impl Drop for Books {
     fn drop(&mut self) {
-        self.tell(Taken::default());
+        self.tell(0);
     }
 }

@@ -65,6 +65,11 @@ pub(super) struct Counters<N> {
     cut: Option<Box<PreImages<Whole<N>>>>,
 }
 
+/// About what a record of a snapshot takes: tag, key, cas unique and number,
+const RECORD_BYTES: usize = 24;
+/// and what flags and an expiry add to it.
+const EXTRA_BYTES: usize = 12;
+
 /// A counter with all that it may have, as it was at the cut of a snapshot.
 struct Whole<N> {
     counter: Slot<N>,
@@ -86,6 +91,11 @@ impl<N: Number> Counters<N> {
     pub(super) fn bytes(&self) -> usize {
         let own = self.numbers.bytes() + self.extras.allocation_size();
         own + self.cut.as_ref().map_or(0, |cut| cut.bytes())
+    }
+
+    /// What they take in a snapshot, about.
+    pub(super) fn file_bytes(&self) -> u64 {
+        (self.numbers.len() * RECORD_BYTES + self.extras.len() * EXTRA_BYTES) as u64
     }
 
     pub(super) fn len(&self) -> usize {

@@ -97,6 +97,8 @@ impl<I: Item> Items<I> {
         Sizes {
             entries: self.slots.len(),
             bytes: self.totals.bytes + self.slots.allocation_size() + cut_bytes + cache_bytes,
+            // An item's header is about what is before the value in a record.
+            file_bytes: self.totals.bytes as u64 + self.totals.away.bytes,
             away: self.totals.away,
             ..Sizes::default()
         }

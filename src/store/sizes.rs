@@ -7,6 +7,8 @@ pub struct Sizes {
     pub entries: usize,
     /// What they take in memory, about, in bytes.
     pub bytes: usize,
+    /// What they take in a snapshot, about, in bytes.
+    pub file_bytes: u64,
     /// What of them is not in memory.
     pub away: Away,
     /// What was there and went without being asked for.
@@ -71,6 +73,7 @@ impl std::ops::AddAssign for Sizes {
     fn add_assign(&mut self, other: Self) {
         self.entries += other.entries;
         self.bytes += other.bytes;
+        self.file_bytes += other.file_bytes;
         self.away += other.away;
         self.gone += other.gone;
     }

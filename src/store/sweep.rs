@@ -87,11 +87,13 @@ impl Store {
 
     /// What all entries take in memory, to a few hundred KiB; costs nothing.
     pub fn memory_bytes(&self) -> u64 {
-        self.totals.taken().memory
+        self.totals.memory()
     }
 
-    /// About how large a snapshot would be now; costs nothing.
+    /// About how large a snapshot would be now; whatever was applied before this call counts. Asks
+    /// every shard.
     pub fn snapshot_bytes(&self) -> u64 {
-        self.totals.taken().file
+        let shards = (0..SHARDS).map(|at| self.read_nth(at).snapshot_bytes());
+        shards.sum()
     }
 }

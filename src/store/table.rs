@@ -69,15 +69,16 @@ impl Table {
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        let (entries, bytes) = match self {
-            Self::Counter(table) => (table.len(), table.bytes()),
-            Self::Counter64(table) => (table.len(), table.bytes()),
+        let (entries, bytes, file_bytes) = match self {
+            Self::Counter(table) => (table.len(), table.bytes(), table.file_bytes()),
+            Self::Counter64(table) => (table.len(), table.bytes(), table.file_bytes()),
             Self::Index(table) => return table.sizes(),
             Self::Data(table) => return table.sizes(),
         };
         Sizes {
             entries,
             bytes,
+            file_bytes,
             ..Sizes::default()
         }
     }

@@ -48,7 +48,7 @@ fn page_of(at: Option<usize>) -> usize {
 }
 
 impl Shard {
-    /// Tells the store's totals what the shard takes, to the byte.
+    /// Tells the store's totals what memory the shard takes, to the byte.
     pub fn tell(&mut self) {
         self.books.tell_all();
     }
@@ -81,11 +81,7 @@ impl Shard {
             },
         };
         let memory = sizes.bytes as u64;
-        let file = if durable {
-            memory + sizes.away.bytes
-        } else {
-            0
-        };
+        let file = if durable { sizes.file_bytes } else { 0 };
         self.books.set(page, Taken { memory, file });
     }
 
@@ -96,6 +92,11 @@ impl Shard {
     /// What the shard takes in memory, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.books.sum().memory
+    }
+
+    /// What the shard takes of a snapshot, in bytes.
+    pub(super) fn snapshot_bytes(&self) -> u64 {
+        self.books.sum().file
     }
 
     /// The sizes of a type, or with `None` of the named keys.

@@ -1,9 +1,13 @@
 //! What entries are counted with, `memory_limit` too, is what they take: the growth of the
 //! resident set of a daemon that is filled with one kind of entries is compared with its `bytes`.
+//! What is kept free on the disk for a snapshot is what one takes.
 
 use std::fmt::Write as _;
 
+use storage_server::journal::sim::SimDisk;
+
 use crate::support::daemon::resident_kb;
+use crate::support::memory::MemoryServer;
 use crate::support::wire::PATIENCE;
 use crate::support::{Client, Config, Daemon, Home, until};
 
@@ -126,5 +130,26 @@ fn what_is_counted_is_what_entries_take() {
             "{}: {counted} bytes counted, {grown} of growth",
             load.what
         );
+    }
+}
+
+#[test]
+fn a_snapshot_takes_about_what_is_reckoned() {
+    for load in LOADS {
+        let config = Config::standard().text();
+        let server = MemoryServer::start(&config, SimDisk::new());
+        let mut wire = server.connect();
+        for id in 0..2000 {
+            let (key, value) = ((load.key)(id), (load.value)(id));
+            let request = format!("set {key} 0 0 {}\r\n{value}\r\n", value.len());
+            assert_eq!(wire.ask(request.as_bytes()), b"STORED\r\n");
+        }
+        let reckoned = server.engine().store().snapshot_bytes();
+        assert_eq!(wire.ask(b"snapshot\r\n"), b"OK\r\n");
+        let taken = server.engine().journal().stats().snapshot_bytes;
+        println!("{}: {taken} bytes, {reckoned} reckoned", load.what);
+        assert!(reckoned > taken - taken / 10, "{}", load.what);
+        // Members are far shorter in files where there are many near each other.
+        assert!(reckoned < 4 * taken, "{}", load.what);
     }
 }

@@ -17,8 +17,8 @@ use crate::support::{Client, Config, Daemon, Home, setting, skip, until};
 /// Long enough for any machine.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-fn traced(config: Config, trace: &[&str]) -> Home {
-    let home = Home::new(config);
+/// Has the daemon run under strace, with these arguments for it; what it sees is in `trace`.
+pub(crate) fn traced(home: Home, trace: &[&str]) -> Home {
     let file = home.path("trace").display().to_string();
     let mut wrapper = vec!["strace", "-f", "-qq", "-y", "-o", &file];
     wrapper.extend(quick());
@@ -39,18 +39,33 @@ fn quick() -> Option<&'static str> {
     })
 }
 
-fn value(n: usize) -> String {
-    format!("{n} {}", "v".repeat(2000))
+const VALUE_BYTES: usize = 2000;
+
+/// A value of so many bytes that says which it is.
+fn value(n: usize, bytes: usize) -> String {
+    format!("{n:0bytes$}")
 }
 
-/// What came of numbered writes.
-#[derive(Default)]
+/// What came of numbered writes of values of so many bytes.
 struct Written {
+    value_bytes: usize,
     stored: Vec<usize>,
     refused: Vec<(usize, String)>,
 }
 
 impl Written {
+    fn of(value_bytes: usize) -> Self {
+        Self {
+            value_bytes,
+            stored: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn value(&self, n: usize) -> String {
+        value(n, self.value_bytes)
+    }
+
     fn count(&self) -> usize {
         self.stored.len() + self.refused.len()
     }
@@ -58,7 +73,7 @@ impl Written {
     /// Writes the next one, and reads one that is there.
     fn write(&mut self, client: &mut Client) {
         let n = self.count();
-        let reply = client.set(&format!("key{n}"), &value(n)).unwrap();
+        let reply = client.set(&format!("key{n}"), &self.value(n)).unwrap();
         if reply == "STORED" {
             self.stored.push(n);
         } else {
@@ -67,7 +82,7 @@ impl Written {
         }
         if let Some(n) = self.stored.get(n / 2).or(self.stored.last()) {
             let found = client.get(&format!("key{n}")).unwrap();
-            assert_eq!(found, Some(value(*n)), "reads go on");
+            assert_eq!(found, Some(self.value(*n)), "reads go on");
         }
     }
 
@@ -83,7 +98,7 @@ impl Written {
         let mut client = daemon.client();
         for n in &self.stored {
             let found = client.get(&format!("key{n}")).unwrap();
-            assert_eq!(found, Some(value(*n)), "key{n} was acknowledged");
+            assert_eq!(found, Some(self.value(*n)), "key{n} was acknowledged");
         }
         for (n, reply) in &self.refused {
             let found = client.get(&format!("key{n}")).unwrap();
@@ -107,17 +122,20 @@ fn fail(call: &str, error: &str, when: u64, forever: bool) -> bool {
         "compact_min",
         "\"1m\"",
     );
-    let home = traced(config, &["-e", &format!("trace={call}"), "-e", &inject]);
+    let home = traced(
+        Home::new(config),
+        &["-e", &format!("trace={call}"), "-e", &inject],
+    );
     let injected = || home.read("trace").contains("(INJECTED)");
     let Ok(daemon) = home.try_start(&[]) else {
         // It could not even begin, and says so; without the fault it can.
         assert!(home.read("stderr").contains("cannot "), "{name}: no reason");
-        Written::default().check(&home);
+        Written::of(VALUE_BYTES).check(&home);
         assert!(injected(), "{name}: no start, and no fault");
         return true;
     };
     let mut client = daemon.client();
-    let mut written = Written::default();
+    let mut written = Written::of(VALUE_BYTES);
     if forever {
         for _ in 0..80 {
             written.write(&mut client);
@@ -199,10 +217,8 @@ fn a_file_whose_sync_failed_is_never_synced_or_written_again() {
     for fault in 0..setting("STORAGE_SERVER_FAILED_SYNCS", 3) {
         let inject = format!("inject=fdatasync:error=EIO:when={}", 20 + fault * 13 % 997);
         let trace = ["-e", "trace=fdatasync,fsync,pwritev", "-e", &inject];
-        let home = traced(
-            Config::standard().with("data", "fsync", "\"always\""),
-            &trace,
-        );
+        let config = Config::standard().with("data", "fsync", "\"always\"");
+        let home = traced(Home::new(config), &trace);
         let daemon = home.start();
         let written = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..WRITERS)
@@ -285,9 +301,9 @@ fn write_across(client: &mut Client, writer: usize) -> (Vec<String>, Vec<(String
     (stored, refused, gets)
 }
 
-/// A home whose data directory is a tmpfs of so many MiB, in a name space of its own; `None`
-/// where that may not be made.
-fn on_tmpfs(config: Config, mib: u64) -> Option<Home> {
+/// A home whose data directory is a tmpfs of so many MiB, in a name space of its own, on which
+/// so many bytes are taken by something else; `None` where that may not be made.
+fn on_tmpfs(config: Config, mib: usize, filler_bytes: usize) -> Option<Home> {
     let root = rustix::process::geteuid().is_root();
     let space = if root { "-m" } else { "-rm" };
     let works = |command: &[&str]| {
@@ -307,8 +323,9 @@ fn on_tmpfs(config: Config, mib: u64) -> Option<Home> {
     let home = Home::new(config);
     std::fs::create_dir(home.data()).unwrap();
     let script = format!(
-        "mount -t tmpfs -o size={mib}m,mode=0700 none '{}' && exec \"$0\" \"$@\"",
-        home.data().display()
+        "mount -t tmpfs -o size={mib}m,mode=0700 none '{data}' && \
+         head -c {filler_bytes} /dev/zero >'{data}/{FILLER}' && exec \"$0\" \"$@\"",
+        data = home.data().display()
     );
     Some(home.started_by(&["unshare", space, "sh", "-c", &script]))
 }
@@ -320,24 +337,24 @@ fn inside(home: &Home, daemon: &Daemon) -> PathBuf {
 }
 
 /// What else is on a small disk.
-const FILLER_BYTES: usize = 300 << 10;
+const FILLER: &str = "filler";
 /// Writes go on so soon after there is space: in much less, but the machine may be busy.
 const RESUMED_AFTER: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_small_disk_full_of_journal_frees_itself() {
-    let Some(home) = on_tmpfs(Config::standard(), 1) else {
+    let Some(home) = on_tmpfs(Config::standard(), 1, 300 << 10) else {
         return;
     };
     let daemon = home.start();
     let mut client = daemon.client();
-    let filler = inside(&home, &daemon).join("filler");
-    std::fs::write(filler, vec![1; FILLER_BYTES]).unwrap();
     let mut refused = 0;
     // Four times what the disk holds, of which 32 KiB are alive.
     for n in 0..2000 {
         let began = Instant::now();
-        while let reply = client.set(&format!("key{}", n % 16), &value(n)).unwrap()
+        while let reply = client
+            .set(&format!("key{}", n % 16), &value(n, VALUE_BYTES))
+            .unwrap()
             && reply != "STORED"
         {
             assert_eq!(reply, "SERVER_ERROR out of disk space");
@@ -355,7 +372,7 @@ fn a_small_disk_full_of_journal_frees_itself() {
         let mut client = daemon.client();
         for n in 1984..2000 {
             let found = client.get(&format!("key{}", n % 16)).unwrap();
-            assert_eq!(found, Some(value(n)));
+            assert_eq!(found, Some(value(n, VALUE_BYTES)));
         }
     };
     found(&daemon);
@@ -367,14 +384,25 @@ fn a_small_disk_full_of_journal_frees_itself() {
 
 #[test]
 fn a_full_disk_is_survived_and_left_behind_without_a_restart() {
-    let Some(home) = on_tmpfs(Config::standard(), 8) else {
+    fill_a_disk(8, VALUE_BYTES);
+}
+
+#[test]
+fn a_disk_full_of_short_values_is_survived_and_left_behind() {
+    // A few in each of the shards, all of which matter here.
+    fill_a_disk(1, 100);
+}
+
+/// Writes what is never written over, so that the next snapshot has to have all of it.
+fn fill_a_disk(mib: usize, value_bytes: usize) {
+    let eighths = |eighths: usize| eighths * (mib << 17);
+    let Some(home) = on_tmpfs(Config::standard(), mib, eighths(3)) else {
         return;
     };
     let daemon = home.start();
     let mut client = daemon.client();
-    let filler = inside(&home, &daemon).join("filler");
-    std::fs::write(&filler, vec![1; 3 << 20]).unwrap();
-    let mut written = Written::default();
+    let filler = inside(&home, &daemon).join(FILLER);
+    let mut written = Written::of(value_bytes);
     for round in 0..3 {
         until("the disk is full", DEADLINE, || {
             written.write(&mut client);
@@ -396,12 +424,11 @@ fn a_full_disk_is_survived_and_left_behind_without_a_restart() {
             .collect();
         assert!(left.is_empty(), "{left:?}");
         // Some room comes back, by and by.
-        let smaller = (2 - round as u64) << 20;
         std::fs::OpenOptions::new()
             .write(true)
             .open(&filler)
             .unwrap()
-            .set_len(smaller)
+            .set_len(eighths(2 - round) as u64)
             .unwrap();
         let freed = Instant::now();
         until("writes resume", DEADLINE, || {
@@ -426,7 +453,7 @@ fn a_full_disk_is_survived_and_left_behind_without_a_restart() {
 #[test]
 fn snapshots_do_not_fill_a_disk_that_holds_the_data() {
     let config = Config::standard().with("data", "compact_min", "\"1m\"");
-    let Some(home) = on_tmpfs(config, 16) else {
+    let Some(home) = on_tmpfs(config, 16, 0) else {
         return;
     };
     let daemon = home.start();

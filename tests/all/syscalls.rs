@@ -167,8 +167,8 @@ fn a_failed_sync_is_told_and_a_snapshot_heals_it() {
 fn a_full_disk_refuses_writes_until_there_is_room() {
     let home = Home::new(Config::standard());
     let trace = home.path("trace").display().to_string();
-    // From the third reach for more room on there is none for a while.
-    let home = strace(home, &trace, &["inject=fallocate:error=ENOSPC:when=3..40"]);
+    // From the fourth reach for more room on, the first after the start, there is none for a while.
+    let home = strace(home, &trace, &["inject=fallocate:error=ENOSPC:when=4..40"]);
     let daemon = home.start();
     let (stored, refused) = write_through(&mut daemon.client(), 30);
     for reply in &refused {

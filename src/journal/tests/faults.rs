@@ -312,7 +312,7 @@ fn a_disk_full_of_journal_keeps_room_for_the_snapshot_that_frees_it() {
     };
     let write = || {
         // As the upkeep does, ten times a second.
-        journal.keep_free(SNAPSHOT_BYTES);
+        journal.keep_free(|| SNAPSHOT_BYTES);
         let room = journal.reserve(room_bytes(1, 290_001))?;
         journal.append(Time(1), &put, room);
         journal.flush().unwrap();
@@ -360,7 +360,7 @@ fn a_small_disk_full_of_journal_frees_itself() {
         let snapshot_bytes = keys * (VALUE as u64 + 64);
         for round in 0..3 {
             let what = format!("{keys} keys, round {round}");
-            store.journal.keep_free(snapshot_bytes);
+            store.journal.keep_free(|| snapshot_bytes);
             let mut count = 0;
             while let Ok(room) = store.journal.reserve(room_bytes(1, VALUE as u64 + 1)) {
                 let change = Change::Put {
@@ -371,7 +371,7 @@ fn a_small_disk_full_of_journal_frees_itself() {
                 };
                 store.journal.append(Time(1), &change, room);
                 store.journal.flush().unwrap();
-                store.journal.keep_free(snapshot_bytes);
+                store.journal.keep_free(|| snapshot_bytes);
                 count += 1;
             }
             assert!(count >= 3, "{what}: {count}");
