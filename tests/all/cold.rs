@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use storage_server::journal::sim::SimDisk;
 
+use crate::faults::traced;
 use crate::support::daemon::resident_kb;
 use crate::support::memory::MemoryServer;
 use crate::support::{Client, Config, Daemon, Home, Random, until};
@@ -345,6 +346,61 @@ fn a_damaged_value_is_an_error_that_names_it_and_nothing_else_is_lost() {
     for key in ["3.1", "3.2"] {
         assert_eq!(client.get(key).unwrap().unwrap(), good);
     }
+}
+
+/// Clients that wait for values that are not in memory.
+const WAITING: usize = 3;
+/// Others have at least so many replies meanwhile, one after the other: thousands if all is well.
+const ROUND_TRIPS: usize = 20;
+
+#[test]
+fn a_slow_read_keeps_nobody_waiting_but_the_client_that_asked() {
+    let home = Home::new(config().with("server", "threads", "1"));
+    // Only calls for that file are seen, and each that reads it takes two seconds.
+    let file = home.data().join("journal-0000000002");
+    let file = format!("--trace-path={}", file.display());
+    let slow = ["trace=pread64", "inject=pread64:delay_enter=2000000"];
+    let home = traced(home, &[&file, "-e", slow[0], "-e", slow[1]]);
+    let daemon = home.start();
+    let mut other = daemon.client();
+    let (old, new) = ("old".repeat(1000), "new");
+    for id in 1..=WAITING {
+        assert_eq!(other.set(&format!("3.{id}"), &old).unwrap(), "STORED");
+    }
+    until_away(&mut other, WAITING as u64);
+    let answered = AtomicUsize::new(0);
+    let round_trips = std::thread::scope(|scope| {
+        for id in 1..=WAITING {
+            let (mut client, old, answered) = (daemon.client(), &old, &answered);
+            let request = format!("incr 4.{id} 1\r\nget 3.{id}\r\n").repeat(2);
+            client.send(request.as_bytes()).unwrap();
+            // By then the worker has come to the value.
+            assert_eq!(client.line().unwrap(), "1");
+            scope.spawn(move || {
+                let key = format!("3.{id}");
+                assert_eq!(client.values().unwrap()[&key], *old);
+                answered.fetch_add(1, Relaxed);
+                assert_eq!(client.line().unwrap(), "2");
+                assert_eq!(client.values().unwrap()[&key], new);
+            });
+        }
+        // Among these requests are writes to the very entries that are being read.
+        for id in 1..=WAITING {
+            assert_eq!(other.set(&format!("3.{id}"), new).unwrap(), "STORED");
+        }
+        let mut round_trips = 0;
+        while answered.load(Relaxed) == 0 {
+            round_trips += 1;
+            assert_eq!(other.incr("4.9", 1).unwrap(), round_trips.to_string());
+        }
+        round_trips
+    });
+    println!("{round_trips} round trips");
+    assert!(round_trips >= ROUND_TRIPS, "only {round_trips} round trips");
+    assert_eq!(other.ask("term").unwrap(), "OK");
+    assert!(daemon.ended(PATIENCE).success());
+    let trace = home.read("trace");
+    assert_eq!(trace.matches("(DELAYED)").count(), WAITING, "{trace}");
 }
 
 #[test]
