@@ -6,7 +6,7 @@
 //! a record that is not written yet, or is kept for the End batch.
 
 use std::fmt;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU64,
@@ -262,10 +262,7 @@ impl Shared {
         slices.extend(part.payload.slices().map(IoSlice::new));
         let result = active.file.write_all_at(active.offset, &mut slices);
         drop(slices);
-        if let Err(error) = result {
-            self.fail(active, format!("writing {}: {error}", active.name()));
-            return Err(Failed);
-        }
+        result.map_err(|error| self.fail_write(active, &error))?;
         if !part.leaving.is_empty() {
             let start = active.offset + BATCH_HEADER_BYTES as u64;
             let synced = self.synced.load(Acquire);
@@ -281,6 +278,12 @@ impl Shared {
         self.room.fetch_add(headers_saved.cast_signed(), Relaxed);
         self.written.store(header.next_seq() - 1, Release);
         Ok(())
+    }
+
+    /// The active segment could not be written.
+    pub(super) fn fail_write(&self, active: &mut Active, error: &io::Error) -> Failed {
+        self.fail(active, format!("writing {}: {error}", active.name()));
+        Failed
     }
 
     /// Nothing is written to or synced in the active segment any more; what is in the buffer is

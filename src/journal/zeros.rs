@@ -32,11 +32,7 @@ impl Shared {
             return Ok(());
         }
         let written = active.file.write_all_at(begin, &mut [IoSlice::new(zeros)]);
-        if let Err(error) = written {
-            let reason = format!("writing {}: {error}", active.name());
-            self.fail(&mut active, reason);
-            return Err(Failed);
-        }
+        written.map_err(|error| self.fail_write(&mut active, &error))?;
         active.zeroed = begin + zeros.len() as u64;
         Ok(())
     }
