@@ -316,10 +316,13 @@ fn details_are_counted_by_prefix_as_in_memcached() {
         "PREFIX b get 3 hit 0 set 1 del 0",
     ];
     assert_eq!(found, expected.map(str::to_owned).into());
-    if let Some(program) = Memcached::program() {
-        let memcached = Memcached::start(&program);
-        let mut theirs = Client::connect(memcached.addr()).unwrap();
-        assert_eq!(counted(&mut theirs), found);
+    match Memcached::program() {
+        Some(program) => {
+            let memcached = Memcached::start(&program);
+            let mut theirs = Client::connect(memcached.addr()).unwrap();
+            assert_eq!(counted(&mut theirs), found);
+        }
+        None => skip("no memcached here to compare with"),
     }
     ours.ask("stats reset").unwrap();
     assert!(detail(&mut ours).is_empty());
@@ -342,11 +345,14 @@ fn sizes_cannot_be_counted_and_memcached_says_it_so() {
     };
     let ours = replies(&mut daemon.client());
     assert_eq!(ours[0], "STAT sizes_status error");
-    if let Some(program) = Memcached::program() {
-        // Without cas uniques it cannot, either.
-        let memcached = Memcached::start_with(&program, &["-C"]);
-        let mut theirs = Client::connect(memcached.addr()).unwrap();
-        assert_eq!(replies(&mut theirs), ours);
+    match Memcached::program() {
+        Some(program) => {
+            // Without cas uniques it cannot, either.
+            let memcached = Memcached::start_with(&program, &["-C"]);
+            let mut theirs = Client::connect(memcached.addr()).unwrap();
+            assert_eq!(replies(&mut theirs), ours);
+        }
+        None => skip("no memcached here to compare with"),
     }
 }
 
