@@ -35,7 +35,8 @@ fn name(file: &[u8]) -> Option<String> {
 }
 
 fn is_magic(bytes: &[u8]) -> bool {
-    matches!(bytes, [b'S', b'T', b'O', b'R', kind @ ..] if kind.iter().take(4).all(u8::is_ascii_uppercase))
+    let kind = bytes.strip_prefix(b"STOR");
+    kind.is_some_and(|kind| kind.iter().take(4).all(u8::is_ascii_uppercase))
 }
 
 /// The files of an input: each begins at a magic.
