@@ -1,7 +1,8 @@
 //! The model test: random commands over all types from several connections, with the daemon
 //! killed at random moments. For every group of keys there must be one order of all requests
 //! that explains all replies, before and after the crashes; a fan-out or an `mset` is all there
-//! or not at all, also one that a crash left without an answer.
+//! or not at all, also one that a crash left without an answer. Whatever the group, a `flush_all`
+//! has its place in the order.
 //!
 //! `STORAGE_SERVER_HISTORIES` sets how many crashes (60), `STORAGE_SERVER_SEED` repeats a run.
 
@@ -85,7 +86,7 @@ impl Group {
         let delta = |random: &mut Random| [1, 5, -1, -3][random.below(4) as usize];
         let key = self.any(random);
         let body = self.body(&key, random);
-        match random.below(24) {
+        match random.below(26) {
             0..4 => Ask::Add(self.counter(random), delta(random)),
             4..7 => Ask::FanOut(self.index(random), delta(random)),
             7..9 => Ask::Get(self.keys()),
@@ -114,7 +115,11 @@ impl Group {
                 Ask::Mset(items.to_vec())
             }
             21..23 => Ask::Delete(key),
-            _ => Ask::Touch(key),
+            23 => Ask::Touch(key),
+            24 => Ask::Expire(key),
+            // Not so often that there is nothing left to ask for.
+            _ if random.one_in(8) => Ask::FlushAll,
+            _ => Ask::Get(self.keys()),
         }
     }
 }
@@ -154,15 +159,17 @@ fn converse(
                 .and_then(|(key, entry)| Some((key.clone(), entry.cas?)));
         }
         let broken = reply.is_none();
-        asked.push((
-            group,
-            Op {
-                sent,
-                until,
-                ask,
-                reply,
-            },
-        ));
+        let concerned = match ask {
+            Ask::FlushAll => 0..GROUPS,
+            _ => group..group + 1,
+        };
+        let op = Op {
+            sent,
+            until,
+            ask,
+            reply,
+        };
+        asked.extend(concerned.map(|group| (group, op.clone())));
         if broken {
             break;
         }
@@ -317,6 +324,19 @@ fn the_checker_tells_histories_apart() {
         ];
         assert_eq!(judged(&history), fits, "{before} {later}");
     }
+    // What is gone stays away.
+    let expire = || Ask::Expire("3.1".to_owned());
+    for (end, reply) in [(expire(), "TOUCHED"), (Ask::FlushAll, "OK")] {
+        for (entries, fits) in [(&[][..], true), (&[("3.1", "a")], false)] {
+            let history = [
+                (1, 2, set("a"), stored()),
+                (3, 4, end.clone(), Some(line(reply))),
+                (5, 6, get(), Some(found(entries))),
+            ];
+            assert_eq!(judged(&history), fits, "{end:?} {entries:?}");
+        }
+    }
+    assert!(!judged(&[(1, 2, expire(), Some(line("TOUCHED")))]));
     // Half a fan-out.
     let members = Ask::Store("set", "1.1".to_owned(), "1\n2".to_owned());
     let keys = ["2.1", "2.2"].map(str::to_owned).to_vec();

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use storage_server::clock::{SimClock, Time};
 use storage_server::journal::sim::SimDisk;
 
 use crate::support::memory::MemoryServer;
@@ -34,9 +35,28 @@ fn body(random: &mut Random) -> String {
     }
 }
 
-/// Expiries that are clearly alive or clearly over while the test runs.
+/// Expiries that are over at once, soon by the test's clock, or not while the test runs.
 fn exptime(random: &mut Random) -> i64 {
-    [0, 0, 0, 1000, 2_000_000_000, -1][random.below(6) as usize]
+    [0, 0, 0, 0, 1, 2, 1000, 2_000_000_000, -1][random.below(9) as usize]
+}
+
+/// When the tests' clock begins, in seconds.
+const BEGIN_S: u64 = 1_900_000_000;
+
+/// A clock that goes on now and then, by up to a second. Servers count whole milliseconds from
+/// their start, so that those that start between two would not agree to the last one.
+struct Clock(SimClock);
+
+impl Clock {
+    fn new() -> Self {
+        Self(SimClock::new(Time(BEGIN_S * 1000)))
+    }
+
+    fn go_on(&self, random: &mut Random) {
+        if random.below(8) == 0 {
+            self.0.pass_us(random.below(1000) * 1000);
+        }
+    }
 }
 
 /// A meta command, of those that leave something behind.
@@ -85,7 +105,10 @@ fn command(random: &mut Random) -> String {
         16 => format!("delete {key}\r\n"),
         17 => format!("touch {key} {exptime}\r\ngat {exptime} {key} 2.1 1.1\r\n"),
         18 => format!("mset {key} 1 0 1 2.3 0 {exptime} 1 {key} 0 0 1\r\n7\r\n8\r\n9\r\n"),
-        _ if random.below(40) == 0 => format!("flush_all {}\r\n", random.below(2) * 1000),
+        _ if random.below(16) == 0 => {
+            let delay = [0, 1, 2, 1000][random.below(4) as usize];
+            format!("flush_all {delay}\r\n")
+        }
         _ => format!("set {key} 0 0 2\r\n42\r\n"),
     }
 }
@@ -143,7 +166,7 @@ fn a_start_counts_what_was_by_the_options_of_its_time() {
     let question = question();
     for round in 0..setting("STORAGE_SERVER_MODEL_ROUNDS", 300) / 2 {
         let mut random = Random::new(seed + round);
-        let mut disk = SimDisk::new();
+        let (mut disk, clock) = (SimDisk::new(), Clock::new());
         for start in 0..4 {
             let mut config = Config::standard();
             for (prefix, kind) in [("4", "COUNTER"), ("6", "COUNTER64")] {
@@ -157,9 +180,10 @@ fn a_start_counts_what_was_by_the_options_of_its_time() {
             config.set("types", "5", &index(&mut random, 4));
             config.set("types", "7", &index(&mut random, 6));
             let config = config.text();
-            let server = MemoryServer::start(&config, disk);
+            let server = MemoryServer::start_at(&config, disk, &clock.0);
             let mut wire = server.connect();
             for _ in 0..100 {
+                clock.go_on(&mut random);
                 wire.ask(command(&mut random).as_bytes());
                 let fan_out = format!("incr {}.0 {}\r\n", 5 + 2 * random.below(2), random.below(9));
                 wire.ask(fan_out.as_bytes());
@@ -172,7 +196,7 @@ fn a_start_counts_what_was_by_the_options_of_its_time() {
             let shown = wire.ask(question.as_bytes());
             disk = server.disk.kill();
             // Once by the same options, once more by the next: what is there stays.
-            let again = MemoryServer::start(&config, disk);
+            let again = MemoryServer::start_at(&config, disk, &clock.0);
             let found = again.connect().ask(question.as_bytes());
             assert!(found == shown, "seed {}, start {start}", seed + round);
             disk = again.disk.kill();
@@ -187,11 +211,12 @@ fn states_are_the_same(name: &str, config: &Config) {
     let question = question();
     for round in 0..rounds {
         let mut random = Random::new(seed + round);
-        let mut disk = SimDisk::new();
+        let (mut disk, clock) = (SimDisk::new(), Clock::new());
         for start in 0..4 {
-            let server = MemoryServer::start(&config, disk);
+            let server = MemoryServer::start_at(&config, disk, &clock.0);
             let mut wire = server.connect();
             for _ in 0..150 {
+                clock.go_on(&mut random);
                 wire.ask(command(&mut random).as_bytes());
                 if random.below(60) == 0 {
                     assert_eq!(wire.ask(b"reopen\r\n"), b"OK\r\n");
@@ -202,7 +227,7 @@ fn states_are_the_same(name: &str, config: &Config) {
             let shown = wire.ask(question.as_bytes());
             assert!(shown.ends_with(b"MN\r\n"));
             disk = server.disk.kill();
-            let again = MemoryServer::start(&config, disk);
+            let again = MemoryServer::start_at(&config, disk, &clock.0);
             let found = again.connect().ask(question.as_bytes());
             disk = again.disk.kill();
             assert!(

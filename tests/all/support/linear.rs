@@ -24,6 +24,10 @@ pub(crate) enum Ask {
     FanOut(String, i64),
     Delete(String),
     Touch(String),
+    /// Has the entry end at once.
+    Expire(String),
+    /// Whatever the keys are.
+    FlushAll,
 }
 
 impl Ask {
@@ -40,6 +44,8 @@ impl Ask {
             Self::Add(key, delta) | Self::FanOut(key, delta) => format!("incr {key} {delta}\r\n"),
             Self::Delete(key) => format!("delete {key}\r\n"),
             Self::Touch(key) => format!("touch {key} 0\r\n"),
+            Self::Expire(key) => format!("touch {key} -1\r\n"),
+            Self::FlushAll => "flush_all\r\n".to_owned(),
         }
         .into_bytes()
     }
@@ -233,7 +239,12 @@ impl State {
                 None => "NOT_FOUND".to_owned(),
             },
             Ask::Touch(key) if self.entries.contains_key(key) => "TOUCHED".to_owned(),
-            Ask::Touch(_) => "NOT_FOUND".to_owned(),
+            Ask::Expire(key) if self.entries.remove(key).is_some() => "TOUCHED".to_owned(),
+            Ask::Touch(_) | Ask::Expire(_) => "NOT_FOUND".to_owned(),
+            Ask::FlushAll => {
+                self.entries.clear();
+                "OK".to_owned()
+            }
         };
         op.reply
             .as_ref()
