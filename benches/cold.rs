@@ -1,9 +1,9 @@
 //! The latency of `get` for values in memory, in the cache and in the data files, and that of a
-//! counter beside cold reads: `cargo bench --bench cold`.
+//! counter beside cold reads: `cargo bench --bench cold [-- READS]`.
 //!
 //! A data set four times the memory limit, with one server thread. Cold reads are measured twice:
 //! with what the kernel's page cache happens to hold, and with the data files dropped from it
-//! before each round.
+//! before each round. Few READS, of 5,000, are a short form, with as much less data.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,15 +25,44 @@ use support::server::{Config, Cores, Program, Server};
 use support::wire::{Client, Dialect};
 
 const VALUE_BYTES: usize = 4 << 10;
-const LIMIT: usize = 64 << 20;
-const VALUES: usize = 4 * LIMIT / VALUE_BYTES;
 const READS: usize = 5_000;
 
-fn start() -> Server {
-    let server = format!("threads = 1\nmemory_limit = {LIMIT}");
+/// How much is read of how much.
+#[derive(Clone, Copy)]
+struct Size {
+    reads: usize,
+    /// The memory limit, in bytes.
+    limit: usize,
+}
+
+impl Size {
+    fn of(reads: usize) -> Self {
+        let part = (READS / reads.max(1)).clamp(1, 8);
+        Self {
+            reads,
+            limit: (64 << 20) / part,
+        }
+    }
+
+    fn values(self) -> usize {
+        4 * self.limit / VALUE_BYTES
+    }
+
+    /// A row of keys in no order, each once in a while.
+    fn scattered(self, seed: usize) -> impl Iterator<Item = String> {
+        (0..).map(move |step: usize| {
+            let id = (seed + step).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17;
+            format!("3.{}", id % self.values())
+        })
+    }
+}
+
+fn start(limit: usize) -> Server {
+    let server = format!("threads = 1\nmemory_limit = {limit}");
+    let data = format!("cache_memory = {}", limit / 8);
     let config = Config {
         server: &server,
-        data: "cache_memory = \"8m\"",
+        data: &data,
         types: "3 = { kind = \"DATA\", keep_in_memory = \"1k\" }\n4 = \"DATA\"",
     };
     Server::start("ours", Program::Ours(config), Cores::All).unwrap()
@@ -83,34 +112,29 @@ fn report(what: &str, mut times: Vec<Duration>) {
     );
 }
 
-/// A row of keys in no order, each once in a while.
-fn scattered(seed: usize) -> impl Iterator<Item = String> {
-    (0..).map(move |step: usize| {
-        let id = (seed + step).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17;
-        format!("3.{}", id % VALUES)
-    })
-}
-
 fn main() {
-    let server = start();
+    let reads = std::env::args().find_map(|word| word.parse().ok());
+    let size = Size::of(reads.unwrap_or(READS));
+    let (server, values) = (start(size.limit), size.values());
     let mut client = server.connect();
     let value = "v".repeat(VALUE_BYTES);
     let begun = Instant::now();
-    for id in 0..VALUES {
+    for id in 0..values {
         set(&mut client, &format!("3.{id}"), &value);
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{VALUES} values of {VALUE_BYTES} bytes, {} MiB, memory_limit {} MiB, \
+        "{values} values of {VALUE_BYTES} bytes, {} MiB, memory_limit {} MiB, \
          written in {seconds:.1} s",
-        (VALUES * VALUE_BYTES) >> 20,
-        LIMIT >> 20
+        (values * VALUE_BYTES) >> 20,
+        size.limit >> 20
     );
     set(&mut client, "4.1", &value);
     client.ask("incr 2.1 1\r\n");
     assert_eq!(client.ask("snapshot\r\n"), "OK");
     let mut times = |keys: &mut dyn Iterator<Item = String>| -> Vec<_> {
-        keys.take(READS).map(|key| get(&mut client, &key)).collect()
+        let keys = keys.take(size.reads);
+        keys.map(|key| get(&mut client, &key)).collect()
     };
     report(
         "hot: in memory",
@@ -120,11 +144,11 @@ fn main() {
         "hot: read often, in the cache",
         times(&mut (0..).map(|at| format!("3.{}", at % 100))),
     );
-    report("cold: page cache as it is", times(&mut scattered(1)));
+    report("cold: page cache as it is", times(&mut size.scattered(1)));
     drop_page_cache(&server);
     report(
         "cold: data files dropped from the page cache",
-        times(&mut scattered(1 << 20)),
+        times(&mut size.scattered(1 << 20)),
     );
     // A neighbour of somebody who reads cold values all the time.
     drop_page_cache(&server);
@@ -133,7 +157,7 @@ fn main() {
         let mut other = server.connect();
         let stop = &stop;
         scope.spawn(move || {
-            for key in scattered(1 << 24) {
+            for key in size.scattered(1 << 24) {
                 if stop.load(std::sync::atomic::Ordering::Relaxed) {
                     return;
                 }

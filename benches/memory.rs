@@ -1,5 +1,6 @@
-//! The part of `--bench compare` about memory: `cargo bench --bench memory [-- SECONDS]`, where
-//! SECONDS is how long servers are idle before they are looked at, a minute unless given.
+//! The part of `--bench compare` about memory: `cargo bench --bench memory [-- SECONDS [ENTRIES]]`,
+//! where SECONDS is how long servers are idle before they are looked at, a minute unless given, and
+//! ENTRIES the most of a row that is measured.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,9 +17,11 @@ mod support;
 use std::time::Duration;
 
 fn main() {
-    let idle = std::env::args().find_map(|word| word.parse().ok());
+    let mut numbers = std::env::args().filter_map(|word| word.parse().ok());
+    let idle = Duration::from_secs(numbers.next().unwrap_or(60));
+    let entries_max = numbers.next().unwrap_or(u64::MAX);
     println!("{}", support::figures::HEAD);
-    for row in growth::growth(Duration::from_secs(idle.unwrap_or(60)), u64::MAX) {
+    for row in growth::growth(idle, entries_max) {
         println!("{row}");
     }
 }

@@ -1,11 +1,12 @@
 //! What clients feel while a snapshot is taken, beside Redis (if it is installed) with BGSAVE and
-//! BGREWRITEAOF: `cargo bench --bench snapshot [-- COUNTERS]`.
+//! BGREWRITEAOF: `cargo bench --bench snapshot [-- COUNTERS [WINDOWS]]`.
 //!
 //! Each server holds 10,000,000 counters and 200 indexes of 1,000 random ids, with its log synced
 //! every second. The load is open: 20,000 sets and 500 fan-outs a second, each due at its moment,
 //! over 5 connections; a latency counts from that moment if an earlier request made this one late.
-//! Windows with and without a snapshot take turns, five of each. Memory is the proportional set
-//! size of the server and its children. "Stolen" is what the host of a virtual machine took.
+//! Windows with and without a snapshot take turns, five of each or WINDOWS. Memory is the
+//! proportional set size of the server and its children. "Stolen" is what the host of a virtual
+//! machine took.
 
 #![expect(
     clippy::unwrap_used,
@@ -287,9 +288,10 @@ fn report(work: Work, quiet: &[Window], busy: &[Window], holds: &[u64]) {
 }
 
 fn main() {
-    let count = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
-    let counters = count.unwrap_or(COUNTERS);
-    println!("{counters} counters, {INDEXES} indexes of {MEMBERS}; medians of {RUNS} windows\n");
+    let mut numbers = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
+    let counters = numbers.next().unwrap_or(COUNTERS);
+    let runs = numbers.next().unwrap_or(RUNS);
+    println!("{counters} counters, {INDEXES} indexes of {MEMBERS}; medians of {runs} windows\n");
     println!(
         "| | seconds | requests/s | p50 ms | p99 ms | p99.9 ms | memory | cores busy | stolen ms |"
     );
@@ -308,7 +310,7 @@ fn main() {
         let Some(server) = &server else { continue };
         window(server, None, counters);
         let (mut quiet, mut busy, mut holds) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..RUNS {
+        for _ in 0..runs {
             quiet.push(window(server, None, counters));
             if work == Work::Snapshot {
                 assert_eq!(server.connect().ask("stats reset\r\n"), "RESET");

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs the memcached clients that the tests use, what compiles and runs them, and what watches
-# the daemon (systemd-analyze, strace, faketime): from Debian's packages, which needs root or sudo,
-# and from PyPI and npm into target/clients. Does nothing when all of them are there.
+# the daemon (systemd-analyze, strace, faketime), and what the benches compare it with: from Debian's
+# packages, which needs root or sudo, and from PyPI and npm into target/clients. Does nothing when
+# all of them are there.
 set -euo pipefail
 cd "$(dirname "$0")/clients"
 
@@ -10,7 +11,7 @@ packages=(memcached libmemcached-tools libmemcached-dev gcc g++ libc6-dev
     perl libcache-memcached-perl libcache-memcached-fast-perl php-cli php-memcached
     golang-go golang-github-bradfitz-gomemcache-dev default-jdk-headless libspymemcached-java
     nutcracker collectd-core munin-plugins-extra monitoring-plugins-contrib openssl systemd strace
-    faketime)
+    faketime redis-server)
 # Node often comes from elsewhere, and npm with it.
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)

@@ -15,7 +15,7 @@ use super::support::server::{Config, Cores, Program, Server};
 use super::support::wire::{Dialect, scrambled};
 
 const CONNECTIONS: u64 = 10_000;
-/// How long connections are idle before they are measured.
+/// How long connections are idle before they are measured, or as long as servers if that is less.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Files that a process has open beside its connections, and more.
 const OTHER_FILES: u64 = 200;
@@ -83,7 +83,7 @@ pub(super) fn growth(idle: Duration, entries_max: u64) -> Vec<Row> {
     allow_files();
     let loads = LOADS.iter();
     let loads = loads.filter(|(_, load, _)| load.entries() <= entries_max);
-    let filled: Vec<_> = loads.map(|load| (load, fill_each(load.1))).collect();
+    let filled: Vec<_> = loads.map(|load| (load, fill_each(load.1, idle))).collect();
     std::thread::sleep(idle);
     let table = filled.iter().flat_map(|((name, load, goal), servers)| {
         let each = |filled: &Filled| filled.grown_bytes() as f64 / load.entries() as f64;
@@ -114,7 +114,7 @@ fn allow_files() {
 }
 
 /// Ours and its peers, each filled with the same; those that do not have the like are left out.
-fn fill_each(load: Load) -> Vec<Filled> {
+fn fill_each(load: Load, idle: Duration) -> Vec<Filled> {
     let clients = CONNECTIONS + OTHER_FILES;
     let (ours, memcached, redis) = (
         format!("max_clients = {clients}"),
@@ -134,7 +134,7 @@ fn fill_each(load: Load) -> Vec<Filled> {
     let programs = programs.into_iter().filter(|(name, _)| has_the_like(name));
     programs
         .filter_map(|(name, program)| Server::start(name, program, Cores::All))
-        .map(|server| Filled::new(server, load))
+        .map(|server| Filled::new(server, load, idle))
         .collect()
 }
 
@@ -147,7 +147,7 @@ struct Filled {
 }
 
 impl Filled {
-    fn new(server: Server, load: Load) -> Self {
+    fn new(server: Server, load: Load, idle: Duration) -> Self {
         std::thread::sleep(Duration::from_millis(500));
         let empty_bytes = server.process().resident_bytes();
         let mut filled = Self {
@@ -156,7 +156,7 @@ impl Filled {
             connections_bytes: None,
         };
         if let Load::Connections = load {
-            filled.hold_connections();
+            filled.hold_connections(idle.min(SETTLED));
         } else {
             let dialect = filled.server.dialect;
             let mut client = filled.server.connect();
@@ -173,14 +173,14 @@ impl Filled {
 
     /// Measures what connections take that have asked for something once. Only those of one
     /// server at a time are open, because few machines let one process have more files.
-    fn hold_connections(&mut self) {
+    fn hold_connections(&mut self, idle: Duration) {
         let connect = |_| {
             let mut client = self.server.connect();
             client.ask("get none\r\n");
             client.into_stream()
         };
         let open: Vec<_> = (0..CONNECTIONS).map(connect).collect();
-        std::thread::sleep(SETTLED);
+        std::thread::sleep(idle);
         self.connections_bytes = Some(self.grown_bytes());
         drop(open);
     }
