@@ -75,7 +75,23 @@ impl<'a> Reader<'a> {
     }
 
     /// A LEB128 number.
+    #[inline]
     pub fn varint(&mut self) -> Result<u64, CodecError> {
+        // Most take a byte or two, and a loop is slower for these.
+        match *self.rest {
+            [byte @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(byte.into())
+            }
+            [low, high @ ..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, CodecError> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -92,6 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A LEB128 number that fits `T`.
+    #[inline]
     pub fn varint_as<T: TryFrom<u64>>(&mut self) -> Result<T, CodecError> {
         T::try_from(self.varint()?).map_err(|_| CodecError::Range)
     }

@@ -22,8 +22,9 @@ pub const MEMBERS_MAX: usize = 16 << 20;
 /// The largest payload of one journal batch, in bytes; a longer length is damage, not data.
 pub const BATCH_BYTES_MAX: usize = 512 << 20;
 
-/// The number of shards of the store; a power of two.
-pub const SHARDS: usize = 256;
+/// The number of shards of the store; a power of two. A large fan-out locks each of them, and a
+/// table that grows is one shard's: more make fan-outs slower, fewer make growth a longer pause.
+pub const SHARDS: usize = 128;
 
 /// The most keys of one retrieval: all of them are held until the client has read the reply.
 pub const FETCH_KEYS_MAX: usize = 32 << 10;

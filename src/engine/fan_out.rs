@@ -6,13 +6,14 @@ use super::evict::Tries;
 use super::{Answer, Engine, Turn, room_bytes};
 use crate::command::{Arith, Change, Context, Outcome, Refusal, Reply, View, ViewValue};
 use crate::key::{Key, TypedKey};
+use crate::limits::SHARDS;
 use crate::store::locks::{ShardSet, WriteSet};
 use crate::types::{Counting, TypeTable};
 use crate::value::{Delta, Index};
 
-/// From how many members on all shards are locked: with 256 shards, most of them would be
-/// anyway, and looking up which costs more than locking the rest.
-const LOCK_ALL_FROM: usize = 128;
+/// From how many members on all shards are locked: two of five would be anyway, and looking up
+/// which costs more than locking the rest.
+const LOCK_ALL_FROM: usize = SHARDS / 2;
 
 /// About what a new counter takes, in bytes.
 const COUNTER_BYTES: u64 = 16;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::sizes::Gone;
 use crate::clock::{Expiry, Time};
 
-/// With 256 shards the total is off by less than 256 KiB.
+/// With 128 shards the total is off by less than 128 KiB.
 const GRAIN_BYTES: u64 = 1 << 10;
 
 /// What something takes, in bytes.

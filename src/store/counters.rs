@@ -8,7 +8,7 @@ use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
 use super::pre_images::PreImages;
-use super::slots::{Slot, Slots};
+use super::slots::{Places, Slot, Slots};
 use super::step::Step;
 use super::sweep::Swept;
 use super::walk::{Layout, Spot};
@@ -188,6 +188,13 @@ impl<N: Number> Counters<N> {
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         self.numbers.prefetch(hash);
+    }
+
+    /// The numbers alone, if they are all that a step of a counter that is there may change.
+    #[inline]
+    pub(super) fn places(&mut self) -> Option<Places<'_, N>> {
+        let nothing_else = self.extras.is_empty() && self.cut.is_none();
+        nothing_else.then(|| self.numbers.places())
     }
 
     /// One step of a fan-out; a missing counter is created. `None` if the step is refused.

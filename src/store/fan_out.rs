@@ -1,16 +1,20 @@
 //! The fan-out: every member of an index has its counter stepped, under the locks of all.
 //!
-//! Invariant: members are stepped in ascending order of their ids, all or, if one does not fit,
-//! some: the engine finds out before it journals one. What takes time is to wait for memory, so
-//! counters are fetched many at a time, and what is the same for all is looked up before.
+//! Invariant: all members are stepped or, if one does not fit, some: the engine finds out before
+//! it journals one. What takes time is to wait for memory. So of the tables only what a step in
+//! place needs is looked at, which stays in the nearest cache, and counters are fetched many at a
+//! time. What takes more, like a counter that is new, waits for the rest and takes the long way.
 
 use std::sync::Arc;
 
+use super::counters::Counters;
 use super::hashing::shard_of;
 use super::locks::WriteSet;
-use super::shard::{Misfit, Shard, Stamp};
+use super::shard::{Misfit, Stamp};
+use super::slots::Places;
 use super::step::{Plain, Ruled, Step};
-use super::table::{Table, Unfit};
+use super::table::{Unfit, Width};
+use super::upkeep::page_of;
 use crate::clock::Time;
 use crate::command::ViewValue;
 use crate::key::{Key, TypedKey};
@@ -18,9 +22,8 @@ use crate::limits::SHARDS;
 use crate::types::{Counting, Kind, Overflow};
 use crate::value::{Delta, Index, Member};
 
-/// How many counters are fetched from memory together: about as many as the processor waits for at
-/// the same time.
-const AT_ONCE: usize = 64;
+/// How many counters wait for the long way at most.
+const REST_MAX: usize = 4096;
 
 /// What a fan-out is about.
 struct FanOut {
@@ -31,19 +34,30 @@ struct FanOut {
     counting: Counting,
 }
 
-/// The counters of the type in one shard.
-struct Counters<'s> {
-    table: &'s mut Table,
-    last_seq: &'s mut u64,
+/// How many counters are fetched from memory together: about as many as the processor waits for at
+/// the same time.
+const AT_ONCE: usize = 64;
+
+/// A member whose counter is to be stepped.
+#[derive(Clone, Copy)]
+struct Due {
+    hash: u64,
+    member: Member,
 }
 
-impl Shard {
-    fn counters(&mut self, prefix: u16) -> Option<Counters<'_>> {
-        let at = self.types.position(prefix)?;
-        Some(Counters {
-            table: self.tables.get_mut(at)?,
-            last_seq: &mut self.last_seq,
-        })
+/// Which counters, and how.
+struct Steps<S> {
+    /// The prefix of their type, and its position in the type table.
+    prefix: u16,
+    at: usize,
+    step: S,
+    stamp: Stamp,
+}
+
+impl<S> Steps<S> {
+    fn misfit(&self, id: u32, unfit: Unfit) -> Misfit {
+        self.stamp
+            .misfit(&format_args!("{}.{id} {unfit}", self.prefix))
     }
 }
 
@@ -122,72 +136,136 @@ impl WriteSet<'_> {
         delta: Delta,
         stamp: Stamp,
     ) -> Result<(), Misfit> {
-        let FanOut {
-            members,
-            weighted,
-            kind,
-            counting,
-        } = self.fan_out_of(index, target, stamp)?;
+        let fan_out = self.fan_out_of(index, target, stamp)?;
+        match fan_out.kind {
+            Kind::Counter => self.step_members::<u32>(&fan_out, target, delta, stamp),
+            Kind::Counter64 => self.step_members::<[u32; 2]>(&fan_out, target, delta, stamp),
+            Kind::Index | Kind::Data => {
+                Err(stamp.misfit(&format_args!("{target} has no counters")))
+            }
+        }
+    }
+
+    fn step_members<N: Width>(
+        &mut self,
+        fan_out: &FanOut,
+        target: u16,
+        delta: Delta,
+        stamp: Stamp,
+    ) -> Result<(), Misfit> {
+        let &FanOut { kind, counting, .. } = fan_out;
+        let members = &fan_out.members;
         let ruled = |times| Ruled {
             delta,
             times,
             counting,
         };
-        if weighted {
-            let members = members.iter().map(|member| (member.id, member.attribute));
-            self.step_all(target, members, ruled, stamp)?;
+        if fan_out.weighted {
+            let ruled = |member: Member| ruled(member.attribute);
+            self.step_all::<N, _>(members, &self.steps(target, ruled, stamp)?)
+        } else if counting == Counting::plain(kind) {
+            let plain = |_| Plain { delta, kind };
+            self.step_all::<N, _>(members, &self.steps(target, plain, stamp)?)
         } else {
-            let members = members.ids().map(|id| (id, 1));
-            if counting == Counting::plain(kind) {
-                self.step_all(target, members, |_| Plain { delta, kind }, stamp)?;
-            } else {
-                self.step_all(target, members, ruled, stamp)?;
-            }
+            let ruled = |_| ruled(1);
+            self.step_all::<N, _>(members, &self.steps(target, ruled, stamp)?)
         }
-        for shard in &mut self.guards {
-            shard.expect(counting.ends(stamp.time));
-            shard.settle(Some(target));
+    }
+
+    fn steps<F>(&self, prefix: u16, step: F, stamp: Stamp) -> Result<Steps<F>, Misfit> {
+        let at = self.types().and_then(|types| types.position(prefix));
+        Ok(Steps {
+            prefix,
+            at: at.ok_or_else(|| stamp.misfit(&format_args!("there is no type {prefix}")))?,
+            step,
+            stamp,
+        })
+    }
+
+    fn step_all<N: Width, S: Step>(
+        &mut self,
+        members: &Index,
+        steps: &Steps<impl Fn(Member) -> S>,
+    ) -> Result<(), Misfit> {
+        for guard in &mut self.guards {
+            steps.stamp.note_in(&mut guard.last_seq);
+        }
+        let (mut blocks, mut rest) = (members.blocks().peekable(), Vec::new());
+        while blocks.peek().is_some() {
+            self.step_in_place::<N, S>(&mut blocks, steps, &mut rest)?;
+            self.step_rest::<N, S>(&rest, steps)?;
+            rest.clear();
         }
         Ok(())
     }
 
-    /// Steps counters of a type, each as many times as it says.
-    fn step_all<S: Step>(
+    /// Steps the next of the counters that are there and have nothing but their numbers; the
+    /// others are the rest.
+    fn step_in_place<N: Width, S: Step>(
         &mut self,
-        prefix: u16,
-        mut counters: impl Iterator<Item = (u32, u32)>,
-        step: impl Fn(u32) -> S,
-        stamp: Stamp,
+        blocks: &mut impl Iterator<Item = impl Iterator<Item = Member>>,
+        steps: &Steps<impl Fn(Member) -> S>,
+        rest: &mut Vec<Due>,
     ) -> Result<(), Misfit> {
         let hashing = self.store.hashing();
-        let mut shards: [Option<Counters<'_>>; SHARDS] = [const { None }; SHARDS];
+        let mut shards: [Option<Places<'_, N>>; SHARDS] = [const { None }; SHARDS];
         for (at, guard) in self.set.iter().zip(&mut self.guards) {
+            let counters = guard.tables.get_mut(steps.at).and_then(N::counters);
             if let Some(shard) = shards.get_mut(at) {
-                *shard = guard.counters(prefix);
+                *shard = counters.and_then(Counters::places);
             }
         }
-        let mut next = Vec::with_capacity(AT_ONCE);
-        loop {
-            let some = counters.by_ref().take(AT_ONCE);
-            next.extend(some.map(|(id, times)| (hashing.id(id), id, times)));
-            if next.is_empty() {
-                return Ok(());
-            }
-            for (hash, ..) in &next {
-                if let Some(Some(shard)) = shards.get(shard_of(*hash)) {
-                    shard.table.prefetch(*hash);
+        let mut next = Vec::new();
+        while rest.len() < REST_MAX
+            && let Some(members) = blocks.next()
+        {
+            next.clear();
+            next.extend(members.map(|member| Due {
+                hash: hashing.id(member.id),
+                member,
+            }));
+            for some in next.chunks(AT_ONCE) {
+                for due in some {
+                    if let Some(Some(shard)) = shards.get(shard_of(due.hash)) {
+                        shard.prefetch(due.hash);
+                    }
+                }
+                for &due in some {
+                    let Due { hash, member } = due;
+                    let shard = shards.get_mut(shard_of(hash)).and_then(Option::as_mut);
+                    let number = shard.and_then(|shard| shard.value_mut(hash, member.id));
+                    let Some(number) = number else {
+                        rest.push(due);
+                        continue;
+                    };
+                    let after = (steps.step)(member).after(number.unpack());
+                    let after = after.ok_or_else(|| steps.misfit(member.id, Unfit::OutOfBounds))?;
+                    *number = N::pack(after);
                 }
             }
-            for (hash, id, times) in next.drain(..) {
-                let misfit = |what| stamp.misfit(&format_args!("{prefix}.{id} {what}"));
-                let shard = shards.get_mut(shard_of(hash)).and_then(Option::as_mut);
-                let shard = shard.ok_or_else(|| misfit(Unfit::Misplaced))?;
-                stamp.note_in(shard.last_seq);
-                let stepped = shard
-                    .table
-                    .step(hashing, (hash, id), step(times), stamp.time);
-                stepped.map_err(misfit)?;
-            }
         }
+        Ok(())
+    }
+
+    /// Steps counters that may be new, end, or be wanted by a snapshot as they are.
+    fn step_rest<N: Width, S: Step>(
+        &mut self,
+        rest: &[Due],
+        steps: &Steps<impl Fn(Member) -> S>,
+    ) -> Result<(), Misfit> {
+        let (hashing, now) = (self.store.hashing(), steps.stamp.time);
+        for due in rest {
+            let guard = self.guards.get_mut(self.set.rank(shard_of(due.hash)));
+            let misplaced = || steps.misfit(due.member.id, Unfit::Misplaced);
+            let shard = guard.ok_or_else(misplaced)?;
+            let counters = shard.tables.get_mut(steps.at).and_then(N::counters);
+            let counters = counters.ok_or_else(misplaced)?;
+            let step = (steps.step)(due.member);
+            let stepped = counters.step(hashing, (due.hash, due.member.id), step, now);
+            stepped.ok_or_else(|| steps.misfit(due.member.id, Unfit::OutOfBounds))?;
+            shard.expect(step.ends(now));
+            shard.settle_page(page_of(Some(steps.at)));
+        }
+        Ok(())
     }
 }

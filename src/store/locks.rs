@@ -36,15 +36,17 @@ impl ShardSet {
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        (0..SHARDS).filter(move |shard| {
-            self.0
-                .get(shard / 64)
-                .is_some_and(|word| word >> (shard % 64) & 1 == 1)
+        self.0.into_iter().enumerate().flat_map(|(at, mut left)| {
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as usize;
+                left &= left.checked_sub(1)?;
+                Some(at * 64 + bit)
+            })
         })
     }
 
     /// How many shards of the set come before this one: its place among the guards.
-    fn rank(self, shard: usize) -> usize {
+    pub(super) fn rank(self, shard: usize) -> usize {
         let (at, bit) = (shard / 64, shard % 64);
         let before: u32 = self.0.iter().take(at).map(|word| word.count_ones()).sum();
         let within = self

@@ -7,6 +7,9 @@
 //! Each array places its entries by a factor of its own: entries that come in the order in which
 //! another array has them would else gather in one place as this one grows.
 //!
+//! Who only changes values borrows the [`Places`]: of a fan-out's many tables they stay in the
+//! processor's nearest cache, where the tables themselves would not.
+//!
 //! Invariant: an entry keeps its bucket until an insertion of which [`Slots::is_full_for`] says so,
 //! or [`Slots::rebuild`]. At least a quarter of the buckets end a search. `counters` uses this.
 
@@ -54,15 +57,88 @@ impl Empty {
     }
 }
 
+/// How an array places its entries.
+#[derive(Clone, Copy)]
+struct Placing {
+    /// What hashes are multiplied by.
+    factor: u32,
+    empty: Empty,
+}
+
+impl Placing {
+    /// The bucket, of so many, where a search begins.
+    #[inline]
+    fn home(self, hash: u64, buckets: usize) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the bits that are not the shard's"
+        )]
+        let place = (hash as u32).wrapping_mul(self.factor);
+        ((u64::from(place) * buckets as u64) >> 32) as usize
+    }
+
+    /// The first bucket from home on whose id is wanted.
+    #[inline]
+    fn search<V>(
+        self,
+        buckets: &[Slot<V>],
+        hash: u64,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Option<usize> {
+        let home = self.home(hash, buckets.len());
+        let (first, rest) = buckets.split_at_checked(home)?;
+        let is_wanted = |slot: &Slot<V>| wanted(slot.id);
+        match rest.iter().position(is_wanted) {
+            Some(at) => Some(home + at),
+            None => first.iter().position(is_wanted),
+        }
+    }
+
+    /// The bucket of an entry.
+    #[inline]
+    fn find<V>(self, buckets: &[Slot<V>], hash: u64, id: u32) -> Option<usize> {
+        let Self { empty, .. } = self;
+        let at = self.search(buckets, hash, |found| found == id || found == empty.vacant)?;
+        let found = buckets.get(at)?.id;
+        (found == id && !empty.has(id)).then_some(at)
+    }
+
+    #[inline]
+    fn prefetch<V>(self, buckets: &[Slot<V>], hash: u64) {
+        if let Some(slot) = buckets.get(self.home(hash, buckets.len())) {
+            prefetch(slot, size_of_val(slot));
+        }
+    }
+}
+
+/// The values of a table, each to be changed where it is.
+pub(super) struct Places<'s, V> {
+    buckets: &'s mut [Slot<V>],
+    placing: Placing,
+}
+
+impl<V> Places<'_, V> {
+    /// As [`Slots::prefetch`].
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.placing.prefetch(self.buckets, hash);
+    }
+
+    /// As [`Slots::value_mut`].
+    #[inline]
+    pub(super) fn value_mut(&mut self, hash: u64, id: u32) -> Option<&mut V> {
+        let at = self.placing.find(self.buckets, hash, id)?;
+        self.buckets.get_mut(at).map(|slot| &mut slot.value)
+    }
+}
+
 /// A table of entries.
 pub(super) struct Slots<V> {
     buckets: Box<[Slot<V>]>,
     entries: usize,
     /// Buckets whose entry was removed and that no other has taken.
     removed: usize,
-    empty: Empty,
-    /// What hashes are multiplied by.
-    factor: u32,
+    placing: Placing,
 }
 
 impl<V: Copy + Default> Slots<V> {
@@ -71,8 +147,10 @@ impl<V: Copy + Default> Slots<V> {
             buckets: Box::default(),
             entries: 0,
             removed: 0,
-            empty: Empty::FIRST,
-            factor: 1,
+            placing: Placing {
+                factor: 1,
+                empty: Empty::FIRST,
+            },
         }
     }
 
@@ -101,41 +179,21 @@ impl<V: Copy + Default> Slots<V> {
         self.buckets.len() - self.buckets.len().div_ceil(4)
     }
 
-    /// The bucket where a search begins.
-    fn home(&self, hash: u64) -> usize {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the bits that are not the shard's"
-        )]
-        let place = (hash as u32).wrapping_mul(self.factor);
-        ((u64::from(place) * self.buckets.len() as u64) >> 32) as usize
-    }
-
-    /// The first bucket from home on whose id is wanted.
-    #[inline]
     fn search(&self, hash: u64, wanted: impl Fn(u32) -> bool) -> Option<usize> {
-        let home = self.home(hash);
-        let (first, rest) = self.buckets.split_at_checked(home)?;
-        let is_wanted = |slot: &Slot<V>| wanted(slot.id);
-        match rest.iter().position(is_wanted) {
-            Some(at) => Some(home + at),
-            None => first.iter().position(is_wanted),
-        }
+        self.placing.search(&self.buckets, hash, wanted)
     }
 
     /// The bucket of an entry.
     #[inline]
     pub(super) fn find(&self, hash: u64, id: u32) -> Option<usize> {
-        let vacant = self.empty.vacant;
-        let at = self.search(hash, |found| found == id || found == vacant)?;
-        self.at(at).filter(|slot| slot.id == id).map(|_| at)
+        self.placing.find(&self.buckets, hash, id)
     }
 
     /// The entry in a bucket.
     #[inline]
     pub(super) fn at(&self, bucket: usize) -> Option<&Slot<V>> {
         let slot = self.buckets.get(bucket)?;
-        (!self.empty.has(slot.id)).then_some(slot)
+        (!self.placing.empty.has(slot.id)).then_some(slot)
     }
 
     /// The value of an entry.
@@ -145,23 +203,29 @@ impl<V: Copy + Default> Slots<V> {
         self.buckets.get_mut(at).map(|slot| &mut slot.value)
     }
 
+    /// The values alone.
+    pub(super) fn places(&mut self) -> Places<'_, V> {
+        Places {
+            buckets: &mut self.buckets,
+            placing: self.placing,
+        }
+    }
+
     /// Every entry.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<V>> {
         let entries = self.buckets.iter();
-        entries.filter(|slot| !self.empty.has(slot.id))
+        entries.filter(|slot| !self.placing.empty.has(slot.id))
     }
 
     /// Has the processor fetch where an entry with this hash would be.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        if let Some(slot) = self.buckets.get(self.home(hash)) {
-            prefetch(slot, size_of_val(slot));
-        }
+        self.placing.prefetch(&self.buckets, hash);
     }
 
     /// True if the insertion of this id will move the entries to other buckets.
     pub(super) fn is_full_for(&self, id: u32) -> bool {
-        self.entries + self.removed >= self.capacity() || self.empty.has(id)
+        self.entries + self.removed >= self.capacity() || self.placing.empty.has(id)
     }
 
     /// Adds an entry whose id is not there; answers its bucket.
@@ -182,9 +246,9 @@ impl<V: Copy + Default> Slots<V> {
             let buckets = (self.buckets.len() * times).max(BUCKETS_MIN);
             self.lay_out_as(self.empty_beside(hashing, id), buckets, hashing);
         }
-        let bucket = self.search(hash, |found| self.empty.has(found))?;
+        let bucket = self.search(hash, |found| self.placing.empty.has(found))?;
         let slot = self.buckets.get_mut(bucket)?;
-        self.removed -= usize::from(slot.id == self.empty.removed);
+        self.removed -= usize::from(slot.id == self.placing.empty.removed);
         self.entries += 1;
         *slot = Slot { id, value };
         Some(bucket)
@@ -196,8 +260,8 @@ impl<V: Copy + Default> Slots<V> {
             return false;
         };
         let next = self.buckets.get(at + 1).or(self.buckets.first());
-        let ends_here = next.is_some_and(|next| next.id == self.empty.vacant);
-        let Empty { vacant, removed } = self.empty;
+        let ends_here = next.is_some_and(|next| next.id == self.placing.empty.vacant);
+        let Empty { vacant, removed } = self.placing.empty;
         if let Some(slot) = self.buckets.get_mut(at) {
             slot.id = if ends_here { vacant } else { removed };
         }
@@ -209,7 +273,7 @@ impl<V: Copy + Default> Slots<V> {
     /// Ids for empty buckets that neither an entry nor the one that comes has.
     fn empty_beside(&self, hashing: &Hashing, id: u32) -> Empty {
         let is_taken = |mark| mark == id || self.find(hashing.id(mark), mark).is_some();
-        let mut empty = self.empty;
+        let mut empty = self.placing.empty;
         while is_taken(empty.vacant) || is_taken(empty.removed) {
             empty = empty.next(hashing);
         }
@@ -218,11 +282,15 @@ impl<V: Copy + Default> Slots<V> {
 
     /// Lays the entries out anew, so that half of the buckets are empty: after many have gone.
     pub(super) fn rebuild(&mut self, hashing: &Hashing) {
-        self.lay_out_as(self.empty, Self::buckets_for(self.entries + 1), hashing);
+        self.lay_out_as(
+            self.placing.empty,
+            Self::buckets_for(self.entries + 1),
+            hashing,
+        );
     }
 
     fn lay_out_as(&mut self, empty: Empty, buckets: usize, hashing: &Hashing) {
-        let was_empty = std::mem::replace(&mut self.empty, empty);
+        let was_empty = std::mem::replace(&mut self.placing.empty, empty);
         let old = std::mem::take(&mut self.buckets);
         self.lay_out(buckets);
         for slot in old.iter().filter(|slot| !was_empty.has(slot.id)) {
@@ -242,12 +310,12 @@ impl<V: Copy + Default> Slots<V> {
     /// An array of so many empty buckets.
     fn lay_out(&mut self, buckets: usize) {
         let vacant = Slot {
-            id: self.empty.vacant,
+            id: self.placing.empty.vacant,
             value: V::default(),
         };
         self.buckets = vec![vacant; buckets].into();
         self.removed = 0;
-        self.factor = fastrand::u32(..) | 1;
+        self.placing.factor = fastrand::u32(..) | 1;
     }
 }
 
@@ -300,7 +368,7 @@ mod tests {
             change(&mut slots, &mut model, &hashing, id);
         }
         for round in 0..50 {
-            let Empty { vacant, removed } = slots.empty;
+            let Empty { vacant, removed } = slots.placing.empty;
             let id = if round % 2 == 0 { vacant } else { removed };
             let hash = hashing.id(id);
             assert_eq!(slots.find(hash, id), None);
@@ -343,7 +411,7 @@ mod tests {
         for slot in one.iter() {
             let hash = hashing.id(slot.id);
             let bucket = other.insert(&hashing, hash, slot.id, slot.value).unwrap();
-            let home = other.home(hash);
+            let home = other.placing.home(hash, other.buckets());
             searched += (bucket + other.buckets() - home) % other.buckets();
         }
         assert!(searched < 20 * one.len(), "{searched}");

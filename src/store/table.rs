@@ -9,7 +9,6 @@ use super::item::IndexItem;
 use super::items::Items;
 use super::shard::Stamp;
 use super::sizes::Sizes;
-use super::step::Step;
 use super::sweep::Swept;
 use super::walk::Spot;
 use crate::clock::{Expiry, Time};
@@ -25,6 +24,32 @@ pub(super) enum Table {
     Counter64(Counters<[u32; 2]>),
     Index(Items<IndexItem>),
     Data(Items<Blob>),
+}
+
+/// A width of counters.
+pub(super) trait Width: Number {
+    /// The counters of a table that has them so wide.
+    fn counters(table: &mut Table) -> Option<&mut Counters<Self>>;
+}
+
+impl Width for u32 {
+    #[inline]
+    fn counters(table: &mut Table) -> Option<&mut Counters<Self>> {
+        match table {
+            Table::Counter(counters) => Some(counters),
+            Table::Counter64(_) | Table::Index(_) | Table::Data(_) => None,
+        }
+    }
+}
+
+impl Width for [u32; 2] {
+    #[inline]
+    fn counters(table: &mut Table) -> Option<&mut Counters<Self>> {
+        match table {
+            Table::Counter64(counters) => Some(counters),
+            Table::Counter(_) | Table::Index(_) | Table::Data(_) => None,
+        }
+    }
 }
 
 /// Why a change does not fit a table.
@@ -221,22 +246,6 @@ impl Table {
             Self::Index(_) | Self::Data(_) => return Err(Unfit::Misplaced),
         }
         Ok(())
-    }
-
-    /// One step of a fan-out.
-    pub(super) fn step(
-        &mut self,
-        hashing: &Hashing,
-        place: (u64, u32),
-        step: impl Step,
-        now: Time,
-    ) -> Result<(), Unfit> {
-        let taken = match self {
-            Self::Counter(table) => table.step(hashing, place, step, now),
-            Self::Counter64(table) => table.step(hashing, place, step, now),
-            Self::Index(_) | Self::Data(_) => return Err(Unfit::Misplaced),
-        };
-        taken.ok_or(Unfit::OutOfBounds)
     }
 
     pub(super) fn extend(

@@ -43,7 +43,7 @@ impl Victim {
 }
 
 /// Pages are those of the named keys and then of the types.
-fn page_of(at: Option<usize>) -> usize {
+pub(super) fn page_of(at: Option<usize>) -> usize {
     at.map_or(0, |at| at + 1)
 }
 
