@@ -77,6 +77,39 @@ struct Whole<N> {
     expires: Expiry,
 }
 
+/// What a step of a counter that is there needs of its table.
+pub(super) struct InPlace<'s, N> {
+    numbers: Places<'s, N>,
+    cut: Option<&'s mut PreImages<Whole<N>>>,
+}
+
+impl<N: Number> InPlace<'_, N> {
+    /// Has the processor fetch the counter with this hash, if there is one.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.numbers.prefetch(hash);
+    }
+
+    /// The number of a counter, which is about to change.
+    #[inline]
+    pub(super) fn number_mut(&mut self, hash: u64, id: u32) -> Option<&mut N> {
+        let bucket = self.numbers.find(hash, id)?;
+        let number = self.numbers.value_mut(bucket)?;
+        if let Some(cut) = &mut self.cut
+            && cut.settle(bucket)
+        {
+            let counter = Slot { id, value: *number };
+            cut.keep(Some(Whole::new(counter, None)));
+        }
+        Some(number)
+    }
+
+    /// True if what changes is kept aside, which takes memory.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+}
+
 impl<N: Number> Counters<N> {
     pub(super) fn new() -> Self {
         Self {
@@ -190,11 +223,13 @@ impl<N: Number> Counters<N> {
         self.numbers.prefetch(hash);
     }
 
-    /// The numbers alone, if they are all that a step of a counter that is there may change.
+    /// The counters as a fan-out steps them, if numbers are all that they have.
     #[inline]
-    pub(super) fn places(&mut self) -> Option<Places<'_, N>> {
-        let nothing_else = self.extras.is_empty() && self.cut.is_none();
-        nothing_else.then(|| self.numbers.places())
+    pub(super) fn in_place(&mut self) -> Option<InPlace<'_, N>> {
+        self.extras.is_empty().then(|| InPlace {
+            numbers: self.numbers.places(),
+            cut: self.cut.as_deref_mut(),
+        })
     }
 
     /// One step of a fan-out; a missing counter is created. `None` if the step is refused.

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use super::counters::Counters;
+use super::counters::{Counters, InPlace};
 use super::hashing::shard_of;
 use super::locks::WriteSet;
 use super::shard::{Misfit, Stamp};
-use super::slots::Places;
 use super::step::{Plain, Ruled, Step};
 use super::table::{Unfit, Width};
 use super::upkeep::page_of;
@@ -191,30 +190,37 @@ impl WriteSet<'_> {
             steps.stamp.note_in(&mut guard.last_seq);
         }
         let (mut blocks, mut rest) = (members.blocks().peekable(), Vec::new());
+        let mut resized = false;
         while blocks.peek().is_some() {
-            self.step_in_place::<N, S>(&mut blocks, steps, &mut rest)?;
+            resized |= self.step_in_place::<N, S>(&mut blocks, steps, &mut rest)?;
+            resized |= !rest.is_empty();
             self.step_rest::<N, S>(&rest, steps)?;
             rest.clear();
+        }
+        if resized {
+            let page = page_of(Some(steps.at));
+            self.shards_mut().for_each(|shard| shard.settle_page(page));
         }
         Ok(())
     }
 
     /// Steps the next of the counters that are there and have nothing but their numbers; the
-    /// others are the rest.
+    /// others are the rest. True if tables may take other memory than before.
     fn step_in_place<N: Width, S: Step>(
         &mut self,
         blocks: &mut impl Iterator<Item = impl Iterator<Item = Member>>,
         steps: &Steps<impl Fn(Member) -> S>,
         rest: &mut Vec<Due>,
-    ) -> Result<(), Misfit> {
+    ) -> Result<bool, Misfit> {
         let hashing = self.store.hashing();
-        let mut shards: [Option<Places<'_, N>>; SHARDS] = [const { None }; SHARDS];
+        let mut shards: [Option<InPlace<'_, N>>; SHARDS] = [const { None }; SHARDS];
         for (at, guard) in self.set.iter().zip(&mut self.guards) {
             let counters = guard.tables.get_mut(steps.at).and_then(N::counters);
             if let Some(shard) = shards.get_mut(at) {
-                *shard = counters.and_then(Counters::places);
+                *shard = counters.and_then(Counters::in_place);
             }
         }
+        let resized = shards.iter().flatten().any(InPlace::is_cut);
         let mut next = Vec::new();
         while rest.len() < REST_MAX
             && let Some(members) = blocks.next()
@@ -233,7 +239,7 @@ impl WriteSet<'_> {
                 for &due in some {
                     let Due { hash, member } = due;
                     let shard = shards.get_mut(shard_of(hash)).and_then(Option::as_mut);
-                    let number = shard.and_then(|shard| shard.value_mut(hash, member.id));
+                    let number = shard.and_then(|shard| shard.number_mut(hash, member.id));
                     let Some(number) = number else {
                         rest.push(due);
                         continue;
@@ -244,28 +250,44 @@ impl WriteSet<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(resized)
     }
 
-    /// Steps counters that may be new, end, or be wanted by a snapshot as they are.
+    /// Steps counters that may be new, or have more than a number.
     fn step_rest<N: Width, S: Step>(
         &mut self,
         rest: &[Due],
         steps: &Steps<impl Fn(Member) -> S>,
     ) -> Result<(), Misfit> {
-        let (hashing, now) = (self.store.hashing(), steps.stamp.time);
-        for due in rest {
-            let guard = self.guards.get_mut(self.set.rank(shard_of(due.hash)));
-            let misplaced = || steps.misfit(due.member.id, Unfit::Misplaced);
-            let shard = guard.ok_or_else(misplaced)?;
-            let counters = shard.tables.get_mut(steps.at).and_then(N::counters);
-            let counters = counters.ok_or_else(misplaced)?;
-            let step = (steps.step)(due.member);
-            let stepped = counters.step(hashing, (due.hash, due.member.id), step, now);
-            stepped.ok_or_else(|| steps.misfit(due.member.id, Unfit::OutOfBounds))?;
-            shard.expect(step.ends(now));
-            shard.settle_page(page_of(Some(steps.at)));
+        for some in rest.chunks(AT_ONCE) {
+            for due in some {
+                let shard = self.guards.get(self.set.rank(shard_of(due.hash)));
+                if let Some(table) = shard.and_then(|shard| shard.tables.get(steps.at)) {
+                    table.prefetch(due.hash);
+                }
+            }
+            for due in some {
+                self.step_one::<N, S>(*due, steps)?;
+            }
         }
+        Ok(())
+    }
+
+    fn step_one<N: Width, S: Step>(
+        &mut self,
+        Due { hash, member }: Due,
+        steps: &Steps<impl Fn(Member) -> S>,
+    ) -> Result<(), Misfit> {
+        let (hashing, now) = (self.store.hashing(), steps.stamp.time);
+        let shard = self.guards.get_mut(self.set.rank(shard_of(hash)));
+        let misplaced = || steps.misfit(member.id, Unfit::Misplaced);
+        let shard = shard.ok_or_else(misplaced)?;
+        let counters = shard.tables.get_mut(steps.at).and_then(N::counters);
+        let counters = counters.ok_or_else(misplaced)?;
+        let step = (steps.step)(member);
+        let stepped = counters.step(hashing, (hash, member.id), step, now);
+        stepped.ok_or_else(|| steps.misfit(member.id, Unfit::OutOfBounds))?;
+        shard.expect(step.ends(now));
         Ok(())
     }
 }

@@ -124,11 +124,16 @@ impl<V> Places<'_, V> {
         self.placing.prefetch(self.buckets, hash);
     }
 
-    /// As [`Slots::value_mut`].
+    /// As [`Slots::find`].
     #[inline]
-    pub(super) fn value_mut(&mut self, hash: u64, id: u32) -> Option<&mut V> {
-        let at = self.placing.find(self.buckets, hash, id)?;
-        self.buckets.get_mut(at).map(|slot| &mut slot.value)
+    pub(super) fn find(&self, hash: u64, id: u32) -> Option<usize> {
+        self.placing.find(self.buckets, hash, id)
+    }
+
+    /// The value of the entry in a bucket.
+    #[inline]
+    pub(super) fn value_mut(&mut self, bucket: usize) -> Option<&mut V> {
+        self.buckets.get_mut(bucket).map(|slot| &mut slot.value)
     }
 }
 
