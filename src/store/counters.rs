@@ -7,8 +7,9 @@ use hashbrown::hash_table::Entry;
 use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
+use super::line::{Line, Packed, Slot};
 use super::pre_images::PreImages;
-use super::slots::{Places, Slot, Slots};
+use super::slots::{Places, Slots};
 use super::step::Step;
 use super::sweep::Swept;
 use super::walk::{Layout, Spot};
@@ -18,11 +19,15 @@ use crate::value::counter;
 
 /// A number as a table keeps it.
 pub(super) trait Number: Copy + Default {
+    type Line: Line<Value = Self>;
+
     fn pack(number: u64) -> Self;
     fn unpack(self) -> u64;
 }
 
 impl Number for u32 {
+    type Line = Packed<Self, 8>;
+
     fn pack(number: u64) -> Self {
         Self::try_from(number).unwrap_or(Self::MAX)
     }
@@ -31,8 +36,10 @@ impl Number for u32 {
     }
 }
 
-/// 64 bits that need only 4-byte alignment, so that a slot takes 12 bytes instead of 16.
+/// 64 bits that need only 4-byte alignment, so that five with their ids are in a line.
 impl Number for [u32; 2] {
+    type Line = Packed<Self, 5>;
+
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the two halves of the number"
@@ -54,8 +61,8 @@ struct Extra {
 }
 
 /// The counters of one type in one shard.
-pub(super) struct Counters<N> {
-    numbers: Slots<N>,
+pub(super) struct Counters<N: Number> {
+    numbers: Slots<N::Line>,
     extras: HashTable<Extra>,
     /// The bucket of `extras` that a sweep is at.
     swept: usize,
@@ -78,8 +85,8 @@ struct Whole<N> {
 }
 
 /// What a step of a counter that is there needs of its table.
-pub(super) struct InPlace<'s, N> {
-    numbers: Places<'s, N>,
+pub(super) struct InPlace<'s, N: Number> {
+    numbers: Places<'s, N::Line>,
     cut: Option<&'s mut PreImages<Whole<N>>>,
 }
 
@@ -93,8 +100,7 @@ impl<N: Number> InPlace<'_, N> {
     /// The number of a counter, which is about to change.
     #[inline]
     pub(super) fn number_mut(&mut self, hash: u64, id: u32) -> Option<&mut N> {
-        let bucket = self.numbers.find(hash, id)?;
-        let number = self.numbers.value_mut(bucket)?;
+        let (bucket, number) = self.numbers.find_mut(hash, id)?;
         if let Some(cut) = &mut self.cut
             && cut.settle(bucket)
         {
@@ -150,7 +156,7 @@ impl<N: Number> Counters<N> {
 
     pub(super) fn view(&self, hash: u64, id: u32, now: Time) -> Option<View<'_>> {
         let counter = self.numbers.at(self.numbers.find(hash, id)?)?;
-        Whole::new(*counter, self.extra(hash, id)).view(now)
+        Whole::new(counter, self.extra(hash, id)).view(now)
     }
 
     /// Stores a number with its flags and expiry.
@@ -421,7 +427,7 @@ impl<N: Number> Counters<N> {
     }
 
     fn whole(&self, hashing: &Hashing, bucket: usize) -> Option<Whole<N>> {
-        let counter = *self.numbers.at(bucket)?;
+        let counter = self.numbers.at(bucket)?;
         let extra = self.extra(hashing.id(counter.id), counter.id);
         Some(Whole::new(counter, extra))
     }

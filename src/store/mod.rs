@@ -13,6 +13,7 @@ mod fan_out;
 pub mod hashing;
 mod item;
 mod items;
+mod line;
 pub mod locks;
 mod pre_images;
 pub mod shard;
