@@ -38,6 +38,8 @@ const RUNS: usize = 5;
 /// Connections that set, and the sets a second of each.
 const SETTERS: (u64, u64) = (4, 5000);
 const FAN_OUTS_PER_S: u64 = 500;
+/// How often memory is read, which takes a core some milliseconds for a gigabyte.
+const SAMPLED_EVERY: Duration = Duration::from_millis(250);
 /// A window without a snapshot.
 const QUIET: Duration = Duration::from_secs(4);
 
@@ -216,7 +218,7 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     let watcher = std::thread::spawn(move || {
         while !ended.load(Relaxed) {
             sampled.fetch_max(process.proportional_bytes(), Relaxed);
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(SAMPLED_EVERY);
         }
     });
     std::thread::sleep(Duration::from_millis(300));
