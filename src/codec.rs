@@ -77,15 +77,11 @@ impl<'a> Reader<'a> {
     /// A LEB128 number.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, CodecError> {
-        // Most take a byte or two, and a loop is slower for these.
         match *self.rest {
+            // Most take one.
             [byte @ ..0x80, ref rest @ ..] => {
                 self.rest = rest;
                 Ok(byte.into())
-            }
-            [low, high @ ..0x80, ref rest @ ..] => {
-                self.rest = rest;
-                Ok(u64::from(low & 0x7f) | u64::from(high) << 7)
             }
             _ => self.long_varint(),
         }

@@ -21,6 +21,10 @@ use crate::limits::SHARDS;
 use crate::types::{Counting, Kind, Overflow};
 use crate::value::{Delta, Index, Member};
 
+/// How many counters are fetched from memory together: about as many as the processor waits for at
+/// the same time.
+const AT_ONCE: usize = 64;
+
 /// How many counters wait for the long way at most.
 const REST_MAX: usize = 4096;
 
@@ -32,10 +36,6 @@ struct FanOut {
     kind: Kind,
     counting: Counting,
 }
-
-/// How many counters are fetched from memory together: about as many as the processor waits for at
-/// the same time.
-const AT_ONCE: usize = 64;
 
 /// A member whose counter is to be stepped.
 #[derive(Clone, Copy)]

@@ -16,6 +16,14 @@ use crate::limits::MEMBERS_MAX;
 /// The longest line of a member, in bytes: two numbers of up to ten digits, a space, a newline.
 const LINE_MAX: usize = 22;
 
+/// What an edit does to the length of the wire form, in bytes: counted by the members that come and
+/// go, since most that a chunk holds stay.
+#[derive(Clone, Copy)]
+struct TextChange {
+    come: usize,
+    gone: usize,
+}
+
 /// One member of an INDEX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
@@ -43,7 +51,15 @@ impl Index {
     pub fn from_members(mut members: Vec<Member>) -> Self {
         normalize(&mut members);
         let mut index = Self::default();
-        index.replace(0..0, &members);
+        let text = members.iter().copied().map(text_bytes).sum();
+        index.replace(
+            0..0,
+            &members,
+            TextChange {
+                come: text,
+                gone: 0,
+            },
+        );
         index.chunks.shrink_to_fit();
         index
     }
@@ -126,8 +142,8 @@ impl Index {
                 return;
             };
             let range = at..(at + 1).min(self.chunks.len());
-            let merged = merge(self.members_of(range.clone()), added);
-            self.replace(range, &merged);
+            let (merged, text) = merge(self.members_of(range.clone()), added);
+            self.replace(range, &merged, text);
             left = rest;
         }
     }
@@ -157,7 +173,12 @@ impl Index {
         let Some(chunk) = self.chunks.get(at) else {
             return;
         };
-        let is_kept = |member: &Member| ids.binary_search(&member.id).is_err();
+        let mut gone = 0;
+        let is_kept = |member: &Member| {
+            let is_kept = ids.binary_search(&member.id).is_err();
+            gone += if is_kept { 0 } else { text_bytes(*member) };
+            is_kept
+        };
         let mut kept: Vec<Member> = chunk.members().filter(is_kept).collect();
         if kept.len() == chunk.len() {
             return;
@@ -168,7 +189,7 @@ impl Index {
             kept.extend(next.members());
             end += 1;
         }
-        self.replace(at..end, &kept);
+        self.replace(at..end, &kept, TextChange { come: 0, gone });
     }
 
     fn members_of(&self, range: Range<usize>) -> impl Iterator<Item = Member> {
@@ -177,16 +198,15 @@ impl Index {
     }
 
     /// Puts members, which are in ascending order, in the place of these chunks.
-    fn replace(&mut self, range: Range<usize>, members: &[Member]) {
+    fn replace(&mut self, range: Range<usize>, members: &[Member], text: TextChange) {
         let old = self.chunks.get(range.clone()).unwrap_or_default();
         self.chunk_bytes -= figure(old.iter().map(Chunk::heap_bytes).sum());
-        self.text_bytes -= figure(old.iter().flat_map(Chunk::members).map(text_bytes).sum());
         self.len -= old.iter().map(Chunk::len).sum::<usize>();
         let mut heap_bytes = 0;
         let chunks = Chunk::pack_all(members).inspect(|chunk| heap_bytes += chunk.heap_bytes());
         self.chunks.splice(range, chunks);
         self.chunk_bytes += figure(heap_bytes);
-        self.text_bytes += figure(members.iter().copied().map(text_bytes).sum());
+        self.text_bytes = (self.text_bytes + figure(text.come)) - figure(text.gone);
         self.len += members.len();
     }
 
@@ -252,7 +272,11 @@ impl fmt::Debug for Index {
 }
 
 /// The members of both, in ascending order; of two with one id that of `added`.
-fn merge(old: impl Iterator<Item = Member>, added: &[Member]) -> Vec<Member> {
+fn merge(old: impl Iterator<Item = Member>, added: &[Member]) -> (Vec<Member>, TextChange) {
+    let mut text = TextChange {
+        come: added.iter().copied().map(text_bytes).sum(),
+        gone: 0,
+    };
     let mut merged = Vec::with_capacity(CHUNK_LEN + added.len());
     let mut added = added.iter().copied().peekable();
     for member in old {
@@ -260,10 +284,11 @@ fn merge(old: impl Iterator<Item = Member>, added: &[Member]) -> Vec<Member> {
             merged.push(new);
         }
         let new = added.next_if(|new| new.id == member.id);
+        text.gone += new.map_or(0, |_| text_bytes(member));
         merged.push(new.unwrap_or(member));
     }
     merged.extend(added);
-    merged
+    (merged, text)
 }
 
 /// A sum over some members: of as many as an index may have it fits.
