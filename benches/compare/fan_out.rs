@@ -120,7 +120,7 @@ fn to_a_million(plan: &Plan, ours: &Server, members: &[u32]) -> Vec<Row> {
     let time = plan.time * 2;
     for _ in 0..plan.runs {
         quiet.push(longest_wait_during(ours, members, || {
-            std::thread::sleep(time)
+            std::thread::sleep(time);
         }));
         let (begun, cpu) = (Instant::now(), ours.process().cpu());
         let mut fan_outs = 0;
