@@ -36,7 +36,7 @@ use crate::limits::SHARDS;
 use crate::prefetch::prefetch;
 use crate::types::TypeTable;
 use crate::waits::Waits;
-use books::{Books, Totals};
+use books::{Books, FileBytes, Totals};
 use hashing::{Hashing, shard_of};
 use locks::{ReadSet, ShardSet, WriteSet};
 use shard::Shard;
@@ -57,6 +57,8 @@ pub struct Store {
     holds: Holds,
     waits: Waits,
     totals: Arc<Totals>,
+    /// Of each shard.
+    file_bytes: [Arc<FileBytes>; SHARDS],
     pass: Mutex<Pass>,
 }
 
@@ -64,8 +66,10 @@ impl Default for Store {
     fn default() -> Self {
         let (hashing, types) = (Hashing::default(), Arc::new(TypeTable::default()));
         let totals = Arc::<Totals>::default();
-        let shard = |_: usize| {
-            let books = Books::new(Arc::clone(&totals));
+        let file_bytes: [Arc<FileBytes>; SHARDS] = std::array::from_fn(|_| Arc::default());
+        let shard = |at: usize| {
+            let file = file_bytes.get(at).map(Arc::clone).unwrap_or_default();
+            let books = Books::new(Arc::clone(&totals), file);
             Padded(RwLock::new(Shard::new(
                 Arc::clone(&types),
                 hashing.clone(),
@@ -74,6 +78,7 @@ impl Default for Store {
         };
         Self {
             shards: Box::new(std::array::from_fn(shard)),
+            file_bytes,
             hashing,
             types: RwLock::new(types),
             pending_flush_ms: AtomicU64::new(0),

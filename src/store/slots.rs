@@ -176,6 +176,20 @@ impl<L: Line> Places<'_, L> {
     }
 }
 
+/// What an allocator adds to two arrays for their headers and their alignment, in lines.
+const SLACK: usize = 4;
+
+/// How many lines a table of so many grows to. A little less than twice as large, a large array
+/// fits where two that others have left were side by side; else that memory would be of no use.
+fn grown(lines: usize) -> usize {
+    let twice = lines * 2;
+    if twice > SLACK * 16 {
+        twice - SLACK
+    } else {
+        twice.max(1)
+    }
+}
+
 /// A table of entries.
 pub(super) struct Slots<L> {
     lines: Box<[L]>,
@@ -278,13 +292,12 @@ impl<L: Line> Slots<L> {
         value: L::Value,
     ) -> Option<usize> {
         if self.is_full_for(id) {
-            // Twice as large, two arrays that others have left are one in which the next fits.
-            let times = if self.entries * 2 > self.buckets() {
-                2
+            let lines = self.lines.len();
+            let lines = if self.entries * 2 > self.buckets() || lines == 0 {
+                grown(lines)
             } else {
-                1
+                lines
             };
-            let lines = (self.lines.len() * times).max(1);
             self.lay_out_as(self.empty_beside(hashing, id), lines, hashing);
         }
         let Empty { vacant, removed } = self.placing.empty;

@@ -90,10 +90,9 @@ impl Store {
         self.totals.memory()
     }
 
-    /// About how large a snapshot would be now; whatever was applied before this call counts. Asks
-    /// every shard.
+    /// About how large a snapshot would be now; whatever was applied before this call counts. Takes
+    /// no lock.
     pub fn snapshot_bytes(&self) -> u64 {
-        let shards = (0..SHARDS).map(|at| self.read_nth(at).snapshot_bytes());
-        shards.sum()
+        self.file_bytes.iter().map(|bytes| bytes.get()).sum()
     }
 }

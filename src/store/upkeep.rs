@@ -94,11 +94,6 @@ impl Shard {
         self.books.sum().memory
     }
 
-    /// What the shard takes of a snapshot, in bytes.
-    pub(super) fn snapshot_bytes(&self) -> u64 {
-        self.books.sum().file
-    }
-
     /// The sizes of a type, or with `None` of the named keys.
     pub fn sizes(&self, prefix: Option<u16>) -> Sizes {
         let (page, sizes) = match prefix {
