@@ -10,7 +10,7 @@
 //! | layer | modules | what they are |
 //! |---|---|---|
 //! | 0 | [`limits`] [`codec`] [`clock`] [`stats`] [`exit`] | bounds, time, figures |
-//! | 0 | [`holds`] [`waits`] [`prefetch`] | what locks and memory cost |
+//! | 0 | [`holds`] [`waits`] [`prefetch`] [`pages`] | what locks and memory cost |
 //! | 1 | [`key`] [`types`] [`value`] [`config`] [`users`] | what is stored, and who may |
 //! | 2 | [`command`] | pure rules: old value in, reply and [`command::Change`] out |
 //! | 3 | [`store`] [`journal`] [`protocol`] | the state, its history, the wire; strangers |
@@ -38,6 +38,7 @@ pub mod holds;
 pub mod journal;
 pub mod key;
 pub mod limits;
+pub mod pages;
 pub mod prefetch;
 pub mod protocol;
 pub mod server;

@@ -17,8 +17,9 @@
 //!
 //! A `get` allocates nothing, and of a `set` both peers save one instruction in forty; where
 //! requests come one at a time the kernel's sockets, which are not counted here, are most of the
-//! cost. Old tables, which both keep for a while, are what a counter takes more. Glibc adds 8
-//! bytes to each allocation: an item's header of 24 bytes fits the sizes of all three.
+//! cost. Old tables, which both keep for a while, were what a counter took more; since then large
+//! tables are the system's (`pages`). Glibc adds 8 bytes to each allocation: an item's header of
+//! 24 bytes fits the sizes of all three.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

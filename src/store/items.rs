@@ -15,6 +15,7 @@ use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::View;
 use crate::key::Key;
+use crate::pages::Pages;
 use crate::value::{Head, Marks};
 
 /// What the items of a table are together.
@@ -67,7 +68,7 @@ impl Totals {
 
 /// The entries of one type in one shard.
 pub(super) struct Items<I> {
-    pub(super) slots: HashTable<I>,
+    pub(super) slots: HashTable<I, Pages>,
     pub(super) totals: Totals,
     /// Which items to evict, if that is what the operator wants.
     pub(super) cache: Option<Box<Cache>>,
@@ -82,7 +83,7 @@ pub(super) struct Items<I> {
 impl<I: Item> Items<I> {
     pub(super) fn new() -> Self {
         Self {
-            slots: HashTable::new(),
+            slots: HashTable::new_in(Pages),
             totals: Totals::default(),
             cache: None,
             swept: 0,

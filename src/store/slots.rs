@@ -15,8 +15,11 @@
 //! or [`Slots::rebuild`]. A line that has been full has no vacant bucket from then on, and at least
 //! a quarter of all are vacant: so a search ends, at a line where one is. `counters` uses this.
 
+use allocator_api2::vec::Vec;
+
 use super::hashing::Hashing;
 use super::line::{Line, Slot};
+use crate::pages::Pages;
 use crate::prefetch::prefetch;
 
 /// The ids of buckets that hold no entry.
@@ -176,23 +179,9 @@ impl<L: Line> Places<'_, L> {
     }
 }
 
-/// What an allocator adds to two arrays for their headers and their alignment, in lines.
-const SLACK: usize = 4;
-
-/// How many lines a table of so many grows to. A little less than twice as large, a large array
-/// fits where two that others have left were side by side; else that memory would be of no use.
-fn grown(lines: usize) -> usize {
-    let twice = lines * 2;
-    if twice > SLACK * 16 {
-        twice - SLACK
-    } else {
-        twice.max(1)
-    }
-}
-
 /// A table of entries.
 pub(super) struct Slots<L> {
-    lines: Box<[L]>,
+    lines: Vec<L, Pages>,
     entries: usize,
     /// Buckets whose entry was removed and that no other has taken.
     removed: usize,
@@ -202,7 +191,7 @@ pub(super) struct Slots<L> {
 impl<L: Line> Slots<L> {
     pub(super) fn new() -> Self {
         Self {
-            lines: Box::default(),
+            lines: Vec::new_in(Pages),
             entries: 0,
             removed: 0,
             placing: Placing {
@@ -225,7 +214,7 @@ impl<L: Line> Slots<L> {
 
     /// What the array takes.
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.lines)
+        size_of_val(self.lines.as_slice())
     }
 
     pub(super) fn buckets(&self) -> usize {
@@ -294,7 +283,7 @@ impl<L: Line> Slots<L> {
         if self.is_full_for(id) {
             let lines = self.lines.len();
             let lines = if self.entries * 2 > self.buckets() || lines == 0 {
-                grown(lines)
+                (lines * 2).max(1)
             } else {
                 lines
             };
@@ -348,7 +337,7 @@ impl<L: Line> Slots<L> {
 
     fn lay_out_as(&mut self, empty: Empty, lines: usize, hashing: &Hashing) {
         let was_empty = std::mem::replace(&mut self.placing.empty, empty);
-        let old = std::mem::take(&mut self.lines);
+        let old = std::mem::replace(&mut self.lines, Vec::new_in(Pages));
         self.lay_out(lines);
         for slot in slots_of(&old).filter(|slot| !was_empty.has(slot.id)) {
             let vacant = |line: &L| line.place_of(empty.vacant);
@@ -368,7 +357,8 @@ impl<L: Line> Slots<L> {
 
     /// An array of so many lines with empty buckets.
     fn lay_out(&mut self, lines: usize) {
-        self.lines = vec![L::of(self.placing.empty.vacant); lines].into();
+        self.lines = Vec::with_capacity_in(lines, Pages);
+        self.lines.resize(lines, L::of(self.placing.empty.vacant));
         self.removed = 0;
         self.placing.factor = fastrand::u32(..) | 1;
     }
