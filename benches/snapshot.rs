@@ -2,8 +2,8 @@
 //! BGREWRITEAOF: `cargo bench --bench snapshot [-- COUNTERS [WINDOWS]]`.
 //!
 //! Each server holds 10,000,000 counters and 200 indexes of 1,000 random ids, with its log synced
-//! every second. The load is open: 20,000 sets and 500 fan-outs a second, each due at its moment,
-//! over 5 connections; a latency counts from that moment if an earlier request made this one late.
+//! every second. The load is open: 20,000 sets and 500 fan-outs a second over 5 connections, each
+//! sent at its moment, from which its latency counts.
 //! Windows with and without a snapshot take turns, five of each or WINDOWS. Memory is the
 //! proportional set size of the server and its children. "Stolen" is what the host of a virtual
 //! machine took.
@@ -28,8 +28,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use support::figures::median;
+use support::open::{self, Stream};
 use support::server::{Config, Cores, Program, Server};
-use support::wire::{Client, Dialect};
+use support::wire::{Dialect, words};
 
 const COUNTERS: usize = 10_000_000;
 const INDEXES: usize = 200;
@@ -153,65 +154,37 @@ impl Work {
     }
 }
 
-/// Sends `rate` requests a second until it is told to stop; answers the latencies in
-/// microseconds.
-fn drive(
-    mut client: Client,
-    rate: u64,
-    stop: &AtomicBool,
-    mut request: impl FnMut() -> String,
-) -> Vec<u32> {
-    let begun = Instant::now();
-    let mut latencies = Vec::new();
-    let mut late = false;
-    for number in 0.. {
-        if stop.load(Relaxed) {
-            break;
-        }
-        let due = begun + Duration::from_nanos(number * 1_000_000_000 / rate);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let sent = if late { due } else { Instant::now() };
-        client.ask(request());
-        latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
-        late = Instant::now() > begun + Duration::from_nanos((number + 1) * 1_000_000_000 / rate);
-    }
-    latencies
-}
-
 const SCRIPT: &str = "local m = redis.call('SMEMBERS', KEYS[1]) \
                       for i = 1, #m do redis.call('INCR', '2.' .. m[i]) end return #m";
 
+/// The load: sets of single counters, and fan-outs.
+fn streams(server: &Server, counters: usize) -> Vec<Stream> {
+    let dialect = server.dialect;
+    let setter = |seed| {
+        let mut random = Random(seed);
+        Stream::new(server.connect(), SETTERS.1, move |out| {
+            dialect.set(out, &format!("2.{}", random.below(counters)), "7");
+        })
+    };
+    let mut random = Random(7);
+    let fan_outs = Stream::new(server.connect(), FAN_OUTS_PER_S, move |out| {
+        let index = format!("1.{}", random.below(INDEXES));
+        match dialect {
+            Dialect::Memcached => dialect.incr(out, &index),
+            Dialect::Redis => words(out, &["EVAL", SCRIPT, "1", &index]),
+        }
+    });
+    (0..SETTERS.0)
+        .map(|at| setter(at + 100))
+        .chain([fan_outs])
+        .collect()
+}
+
 fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     let stop = Arc::new(AtomicBool::new(false));
-    let ours = server.dialect == Dialect::Memcached;
     let process = server.process();
-    let mut threads = Vec::new();
-    for setter in 0..SETTERS.0 {
-        let (client, stop) = (server.connect(), Arc::clone(&stop));
-        let mut random = Random(setter + 100);
-        threads.push(std::thread::spawn(move || {
-            drive(client, SETTERS.1, &stop, || {
-                let id = random.below(counters);
-                if ours {
-                    format!("set 2.{id} 0 0 1\r\n7\r\n")
-                } else {
-                    format!("SET 2.{id} 7\r\n")
-                }
-            })
-        }));
-    }
-    let (client, stopped) = (server.connect(), Arc::clone(&stop));
-    let mut random = Random(7);
-    threads.push(std::thread::spawn(move || {
-        drive(client, FAN_OUTS_PER_S, &stopped, || {
-            let index = random.below(INDEXES);
-            if ours {
-                format!("incr 1.{index} 1\r\n")
-            } else {
-                format!("EVAL \"{SCRIPT}\" 1 1.{index}\r\n")
-            }
-        })
-    }));
+    let (streams, stopped) = (streams(server, counters), Arc::clone(&stop));
+    let load = std::thread::spawn(move || open::run(streams, &stopped));
     let before = process.proportional_bytes();
     let peak = Arc::new(AtomicU64::new(before));
     let (sampled, ended) = (Arc::clone(&peak), Arc::clone(&stop));
@@ -229,10 +202,7 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     }
     let (took, machine) = (begun.elapsed(), Cpu::now().since(cpu));
     stop.store(true, Relaxed);
-    let latencies = threads
-        .into_iter()
-        .flat_map(|thread| thread.join().unwrap());
-    let mut latencies: Vec<u32> = latencies.collect();
+    let mut latencies = load.join().unwrap();
     watcher.join().unwrap();
     latencies.sort_unstable();
     let at = |share: f64| f64::from(latencies[(latencies.len() as f64 * share) as usize]) / 1000.0;

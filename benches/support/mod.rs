@@ -11,6 +11,7 @@
 
 pub(crate) mod figures;
 pub(crate) mod load;
+pub(crate) mod open;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod wire;

@@ -1,0 +1,129 @@
+//! An open load: every request is sent at its moment, whether or not those before it are answered,
+//! and its latency counts from that moment. So a server that stands still has to make up for all
+//! that became due meanwhile, as it would for clients that know nothing of each other.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::wire::Client;
+
+/// How long to wait for the last replies at a time.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A connection with requests at a steady rate, each of which has a reply of one line.
+pub(crate) struct Stream {
+    socket: TcpStream,
+    /// Requests a second.
+    rate: u64,
+    /// Writes the next request down.
+    request: Box<dyn FnMut(&mut Vec<u8>) + Send>,
+    made: u64,
+    /// When those were due that are not answered yet, from the beginning of the load.
+    due: VecDeque<Duration>,
+    unsent: Vec<u8>,
+    /// The beginning of a reply whose end has not come.
+    line: Vec<u8>,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        client: Client,
+        rate: u64,
+        request: impl FnMut(&mut Vec<u8>) + Send + 'static,
+    ) -> Self {
+        let socket = client.into_stream();
+        socket.set_nonblocking(true).unwrap();
+        Self {
+            socket,
+            rate,
+            request: Box::new(request),
+            made: 0,
+            due: VecDeque::new(),
+            unsent: Vec::new(),
+            line: Vec::new(),
+        }
+    }
+
+    fn next_due(&self) -> Duration {
+        Duration::from_nanos(self.made * 1_000_000_000 / self.rate)
+    }
+
+    /// Makes every request that is due, and sends what the system takes.
+    fn send(&mut self, now: Duration) {
+        while self.next_due() <= now {
+            self.due.push_back(self.next_due());
+            (self.request)(&mut self.unsent);
+            self.made += 1;
+        }
+        while !self.unsent.is_empty() {
+            match self.socket.write(&self.unsent) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Reads what has come; adds the latencies in microseconds.
+    fn receive(&mut self, begun: Instant, buffer: &mut [u8], latencies: &mut Vec<u32>) {
+        let read = self.socket.read(buffer).unwrap();
+        assert!(read > 0, "the server closed a connection");
+        let now = begun.elapsed();
+        for &byte in &buffer[..read] {
+            if byte != b'\n' {
+                self.line.push(byte);
+                continue;
+            }
+            let reply = std::str::from_utf8(&self.line).unwrap();
+            assert!(
+                !reply.starts_with('-') && !reply.contains("ERROR"),
+                "{reply}"
+            );
+            self.line.clear();
+            let due = self.due.pop_front().unwrap();
+            latencies.push(u32::try_from((now - due).as_micros()).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+/// Sends at the rates of the streams until it is told to stop, and waits for the last replies;
+/// answers the latencies in microseconds.
+pub(crate) fn run(mut streams: Vec<Stream>, stop: &AtomicBool) -> Vec<u32> {
+    let (mut latencies, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    let begun = Instant::now();
+    loop {
+        let wait = if !stop.load(Relaxed) {
+            for stream in &mut streams {
+                stream.send(begun.elapsed());
+            }
+            let next = streams.iter().map(Stream::next_due).min().unwrap();
+            next.saturating_sub(begun.elapsed())
+        } else if streams.iter().all(|stream| stream.due.is_empty()) {
+            return latencies;
+        } else {
+            LOOK_EVERY
+        };
+        for at in readable(&streams, wait) {
+            streams[at].receive(begun, &mut buffer, &mut latencies);
+        }
+    }
+}
+
+/// The streams that have something to read, once one has or the time is over.
+fn readable(streams: &[Stream], wait: Duration) -> Vec<usize> {
+    let fds = streams
+        .iter()
+        .map(|stream| PollFd::new(&stream.socket, PollFlags::IN));
+    let mut fds: Vec<PollFd<'_>> = fds.collect();
+    poll(&mut fds, Some(&Timespec::try_from(wait).unwrap())).unwrap();
+    let ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    ready
+        .enumerate()
+        .filter_map(|(at, ready)| ready.then_some(at))
+        .collect()
+}
