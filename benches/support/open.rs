@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::wire::Client;
 
-/// How long to wait for the last replies at a time.
+/// How long to wait for replies at a time if nothing is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection with requests at a steady rate, each of which has a reply of one line.
@@ -49,14 +49,17 @@ impl Stream {
         }
     }
 
-    fn next_due(&self) -> Duration {
-        Duration::from_nanos(self.made * 1_000_000_000 / self.rate)
+    /// When the next request is due. None while a second's worth is unanswered: a server that
+    /// cannot keep up gets the next when it has answered one, and that one is late already.
+    fn next_due(&self) -> Option<Duration> {
+        let due = Duration::from_nanos(self.made * 1_000_000_000 / self.rate);
+        ((self.due.len() as u64) < self.rate).then_some(due)
     }
 
     /// Makes every request that is due, and sends what the system takes.
     fn send(&mut self, now: Duration) {
-        while self.next_due() <= now {
-            self.due.push_back(self.next_due());
+        while let Some(due) = self.next_due().filter(|&due| due <= now) {
+            self.due.push_back(due);
             (self.request)(&mut self.unsent);
             self.made += 1;
         }
@@ -101,8 +104,8 @@ pub(crate) fn run(mut streams: Vec<Stream>, stop: &AtomicBool) -> Vec<u32> {
             for stream in &mut streams {
                 stream.send(begun.elapsed());
             }
-            let next = streams.iter().map(Stream::next_due).min().unwrap();
-            next.saturating_sub(begun.elapsed())
+            let next = streams.iter().filter_map(Stream::next_due).min();
+            next.map_or(LOOK_EVERY, |next| next.saturating_sub(begun.elapsed()))
         } else if streams.iter().all(|stream| stream.due.is_empty()) {
             return latencies;
         } else {
