@@ -15,13 +15,15 @@ use super::wire::Client;
 /// How long to wait for replies at a time if nothing is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+type Writer = Box<dyn FnMut(&mut Vec<u8>) + Send>;
+
 /// A connection with requests at a steady rate, each of which has a reply of one line.
 pub(crate) struct Stream {
     socket: TcpStream,
     /// Requests a second.
     rate: u64,
     /// Writes the next request down.
-    request: Box<dyn FnMut(&mut Vec<u8>) + Send>,
+    request: Writer,
     made: u64,
     /// When those were due that are not answered yet, from the beginning of the load.
     due: VecDeque<Duration>,
@@ -64,11 +66,11 @@ impl Stream {
             self.made += 1;
         }
         while !self.unsent.is_empty() {
-            match self.socket.write(&self.unsent) {
-                Ok(sent) => drop(self.unsent.drain(..sent)),
+            let sent = match self.socket.write(&self.unsent) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => panic!("{error}"),
-            }
+                sent => sent.unwrap(),
+            };
+            self.unsent.drain(..sent);
         }
     }
 
@@ -89,7 +91,7 @@ impl Stream {
             );
             self.line.clear();
             let due = self.due.pop_front().unwrap();
-            latencies.push(u32::try_from((now - due).as_micros()).unwrap_or(u32::MAX));
+            latencies.push(u32::try_from(now.saturating_sub(due).as_micros()).unwrap_or(u32::MAX));
         }
     }
 }

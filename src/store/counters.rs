@@ -4,6 +4,7 @@
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::counter_cut::{CounterCut, Whole};
 use super::cut::PIECE_BUCKETS;
 use super::hashing::Hashing;
 use super::is_sparse;
@@ -14,8 +15,7 @@ use super::step::Step;
 use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
-use crate::command::{View, ViewValue};
-use crate::value::counter;
+use crate::command::View;
 
 /// A number as a table keeps it.
 pub(super) trait Number: Copy + Default {
@@ -54,10 +54,10 @@ impl Number for [u32; 2] {
 }
 
 /// What only some counters have.
-struct Extra {
+pub(super) struct Extra {
     id: u32,
-    flags: u32,
-    expires: Expiry,
+    pub(super) flags: u32,
+    pub(super) expires: Expiry,
 }
 
 /// The counters of one type in one shard.
@@ -69,7 +69,7 @@ pub(super) struct Counters<N: Number> {
     /// How often the counters may have moved to other buckets.
     moves: u32,
     /// What a snapshot in the making still needs.
-    cut: Option<Box<PreImages<Whole<N>>>>,
+    cut: Option<Box<CounterCut<N>>>,
 }
 
 /// About what a record of a snapshot takes: tag, key, cas unique and number,
@@ -77,17 +77,10 @@ const RECORD_BYTES: usize = 24;
 /// and what flags and an expiry add to it.
 const EXTRA_BYTES: usize = 12;
 
-/// A counter with all that it may have, as it was at the cut of a snapshot.
-struct Whole<N> {
-    counter: Slot<N>,
-    flags: u32,
-    expires: Expiry,
-}
-
 /// What a step of a counter that is there needs of its table.
 pub(super) struct InPlace<'s, N: Number> {
     numbers: Places<'s, N::Line>,
-    cut: Option<&'s mut PreImages<Whole<N>>>,
+    cut: Option<&'s mut PreImages<Slot<N>>>,
 }
 
 impl<N: Number> InPlace<'_, N> {
@@ -105,7 +98,7 @@ impl<N: Number> InPlace<'_, N> {
             && cut.settle(bucket)
         {
             let counter = Slot { id, value: *number };
-            cut.keep(Some(Whole::new(counter, None)));
+            cut.keep(Some(counter));
         }
         Some(number)
     }
@@ -186,7 +179,7 @@ impl<N: Number> Counters<N> {
         self.keep_if_full(hashing, id);
         let bucket = self.numbers.insert(hashing, hash, id, number);
         if let (Some(cut), Some(bucket)) = (&mut self.cut, bucket) {
-            cut.settle(bucket);
+            cut.numbers.settle(bucket);
         }
     }
 
@@ -234,7 +227,7 @@ impl<N: Number> Counters<N> {
     pub(super) fn in_place(&mut self) -> Option<InPlace<'_, N>> {
         self.extras.is_empty().then(|| InPlace {
             numbers: self.numbers.places(),
-            cut: self.cut.as_deref_mut(),
+            cut: self.cut.as_deref_mut().map(|cut| &mut cut.numbers),
         })
     }
 
@@ -391,7 +384,7 @@ impl<N: Number> Counters<N> {
 impl<N: Number> Counters<N> {
     /// From now on the table knows what it held at this moment.
     pub(super) fn begin_cut(&mut self) {
-        self.cut = Some(Box::new(PreImages::new(self.numbers.buckets())));
+        self.cut = Some(Box::new(CounterCut::new(self.numbers.buckets())));
     }
 
     pub(super) fn drop_cut(&mut self) {
@@ -403,7 +396,7 @@ impl<N: Number> Counters<N> {
     fn keep(&mut self, hashing: &Hashing, hash: u64, id: u32) {
         if let Some(mut cut) = self.cut.take() {
             if let Some(bucket) = self.numbers.find(hash, id)
-                && cut.settle(bucket)
+                && cut.numbers.settle(bucket)
             {
                 cut.keep(self.whole(hashing, bucket));
             }
@@ -420,7 +413,7 @@ impl<N: Number> Counters<N> {
         let Some(mut cut) = self.cut.take() else {
             return;
         };
-        for bucket in cut.settle_all() {
+        for bucket in cut.numbers.settle_all() {
             cut.keep(self.whole(hashing, bucket));
         }
         self.cut = Some(cut);
@@ -448,7 +441,7 @@ impl<N: Number> Counters<N> {
                 take(whole.counter.id, view);
             }
         };
-        if let Some(buckets) = cut.next_piece() {
+        if let Some(buckets) = cut.numbers.next_piece() {
             let counters = buckets.into_iter().filter_map(|at| self.whole(hashing, at));
             counters.for_each(take);
         } else if let Some(kept) = cut.next_kept() {
@@ -458,28 +451,5 @@ impl<N: Number> Counters<N> {
         }
         self.cut = Some(cut);
         true
-    }
-}
-
-impl<N: Number> Whole<N> {
-    fn new(counter: Slot<N>, extra: Option<&Extra>) -> Self {
-        let (flags, expires) =
-            extra.map_or((0, Expiry::NEVER), |extra| (extra.flags, extra.expires));
-        Self {
-            counter,
-            flags,
-            expires,
-        }
-    }
-
-    fn view(&self, now: Time) -> Option<View<'static>> {
-        let (number, flags, expires) = (self.counter.value.unpack(), self.flags, self.expires);
-        (!expires.is_past(now)).then(|| View {
-            value: ViewValue::Number(number),
-            flags,
-            expires,
-            cas: counter::cas(number, flags, expires),
-            head: None,
-        })
     }
 }

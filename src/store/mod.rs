@@ -7,6 +7,7 @@
 
 mod books;
 mod cache;
+mod counter_cut;
 mod counters;
 pub mod cut;
 mod fan_out;

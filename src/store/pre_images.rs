@@ -13,13 +13,44 @@ use super::cut::PIECE_BUCKETS;
 /// Entries of a list that are allocated together.
 const CHUNK_ENTRIES: usize = 128;
 
+/// A list of what was kept aside.
+pub(super) struct Kept<T> {
+    chunks: Vec<Vec<T>>,
+}
+
+impl<T> Kept<T> {
+    pub(super) fn new() -> Self {
+        Self { chunks: Vec::new() }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks.len() * CHUNK_ENTRIES * size_of::<T>()
+    }
+
+    pub(super) fn push(&mut self, entry: T) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK_ENTRIES => chunk.push(entry),
+            Some(_) | None => {
+                let mut chunk = Vec::with_capacity(CHUNK_ENTRIES);
+                chunk.push(entry);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    /// Hands over some of the entries; `None` once all were.
+    pub(super) fn pop_some(&mut self) -> Option<Vec<T>> {
+        self.chunks.pop()
+    }
+}
+
 /// The entries kept aside of a table whose entries at the cut are made of `T`s.
 pub(super) struct PreImages<T> {
     /// The buckets that may be owed still.
     left: Range<usize>,
     /// A set bit: the bucket is not.
     settled: Vec<u64>,
-    chunks: Vec<Vec<T>>,
+    kept: Kept<T>,
     /// What the values that were kept have on the heap and the table's own no longer share.
     heap_bytes: usize,
 }
@@ -30,15 +61,14 @@ impl<T> PreImages<T> {
         Self {
             left: 0..buckets,
             settled: vec![0; buckets.div_ceil(64)],
-            chunks: Vec::new(),
+            kept: Kept::new(),
             heap_bytes: 0,
         }
     }
 
     /// What this takes, in bytes, beside what the table itself shares with it.
     pub(super) fn bytes(&self) -> usize {
-        let lists = self.chunks.len() * CHUNK_ENTRIES * size_of::<T>();
-        size_of_val(self.settled.as_slice()) + lists + self.heap_bytes
+        size_of_val(self.settled.as_slice()) + self.kept.bytes() + self.heap_bytes
     }
 
     /// The table has given up so many bytes that it shared with what was kept. Who else shares
@@ -65,16 +95,8 @@ impl<T> PreImages<T> {
 
     /// Keeps aside what is in a bucket that was owed, if anything.
     pub(super) fn keep(&mut self, entry: Option<T>) {
-        let Some(entry) = entry else {
-            return;
-        };
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK_ENTRIES => chunk.push(entry),
-            Some(_) | None => {
-                let mut chunk = Vec::with_capacity(CHUNK_ENTRIES);
-                chunk.push(entry);
-                self.chunks.push(chunk);
-            }
+        if let Some(entry) = entry {
+            self.kept.push(entry);
         }
     }
 
@@ -101,6 +123,6 @@ impl<T> PreImages<T> {
 
     /// Hands over some of the entries that were kept; `None` once all were.
     pub(super) fn next_kept(&mut self) -> Option<Vec<T>> {
-        self.chunks.pop()
+        self.kept.pop_some()
     }
 }
