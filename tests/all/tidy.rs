@@ -14,7 +14,7 @@ const FILE_LINES_MAX: usize = 500;
 /// one rank - `store`, `journal` and `protocol` above all - know nothing of each other.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["limits"]),
-    (1, &["codec", "clock", "stats", "prefetch", "exit"]),
+    (1, &["codec", "clock", "stats", "pages", "prefetch", "exit"]),
     (2, &["holds", "waits"]),
     (10, &["key", "users"]),
     (11, &["types"]),
