@@ -3,9 +3,10 @@
 //!
 //! Each server holds 10,000,000 counters and 200 indexes of 1,000 random ids, with its log synced
 //! every second. The load is open: 20,000 sets and 500 fan-outs a second over 5 connections, each
-//! sent at its moment, from which its latency counts.
+//! sent at its moment, from which its latency counts (`support/open.rs`).
 //! Windows with and without a snapshot take turns, five of each or WINDOWS. Memory is the
-//! proportional set size of the server and its children. "Stolen" is what the host of a virtual
+//! proportional set size of the server and its children, beside what it was before the first
+//! window. "Stolen" is what the host of a virtual
 //! machine took.
 
 #![expect(
@@ -98,6 +99,13 @@ impl Random {
     }
 }
 
+impl Random {
+    /// From 0 to 1.
+    fn share(&mut self) -> f64 {
+        self.below(1 << 20) as f64 / f64::from(1 << 20)
+    }
+}
+
 /// Without snapshots of its own accord.
 fn start(dialect: Dialect) -> Option<Server> {
     let config = Config {
@@ -162,12 +170,14 @@ fn streams(server: &Server, counters: usize) -> Vec<Stream> {
     let dialect = server.dialect;
     let setter = |seed| {
         let mut random = Random(seed);
-        Stream::new(server.connect(), SETTERS.1, move |out| {
+        let timing = (SETTERS.1, random.share());
+        Stream::new(server.connect(), timing, move |out| {
             dialect.set(out, &format!("2.{}", random.below(counters)), "7");
         })
     };
     let mut random = Random(7);
-    let fan_outs = Stream::new(server.connect(), FAN_OUTS_PER_S, move |out| {
+    let timing = (FAN_OUTS_PER_S, random.share());
+    let fan_outs = Stream::new(server.connect(), timing, move |out| {
         let index = format!("1.{}", random.below(INDEXES));
         match dialect {
             Dialect::Memcached => dialect.incr(out, &index),
@@ -180,13 +190,12 @@ fn streams(server: &Server, counters: usize) -> Vec<Stream> {
         .collect()
 }
 
-fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
+fn window(server: &Server, work: Option<Work>, counters: usize, memory: u64) -> Window {
     let stop = Arc::new(AtomicBool::new(false));
     let process = server.process();
     let (streams, stopped) = (streams(server, counters), Arc::clone(&stop));
     let load = std::thread::spawn(move || open::run(streams, &stopped));
-    let before = process.proportional_bytes();
-    let peak = Arc::new(AtomicU64::new(before));
+    let peak = Arc::new(AtomicU64::new(0));
     let (sampled, ended) = (Arc::clone(&peak), Arc::clone(&stop));
     let watcher = std::thread::spawn(move || {
         while !ended.load(Relaxed) {
@@ -202,18 +211,21 @@ fn window(server: &Server, work: Option<Work>, counters: usize) -> Window {
     }
     let (took, machine) = (begun.elapsed(), Cpu::now().since(cpu));
     stop.store(true, Relaxed);
-    let mut latencies = load.join().unwrap();
+    let open::Answers {
+        mut latencies,
+        in_time,
+    } = load.join().unwrap();
     watcher.join().unwrap();
     latencies.sort_unstable();
     let at = |share: f64| f64::from(latencies[(latencies.len() as f64 * share) as usize]) / 1000.0;
     Window {
         took,
         machine,
-        requests_per_s: latencies.len() as f64 / (took + Duration::from_millis(300)).as_secs_f64(),
+        requests_per_s: in_time as f64 / (took + Duration::from_millis(300)).as_secs_f64(),
         p50: at(0.5),
         p99: at(0.99),
         p999: at(0.999),
-        growth: peak.load(Relaxed) as f64 / before as f64 - 1.0,
+        growth: peak.load(Relaxed) as f64 / memory as f64 - 1.0,
     }
 }
 
@@ -280,14 +292,15 @@ fn main() {
             }
         }
         let Some(server) = &server else { continue };
-        window(server, None, counters);
+        let memory = server.process().proportional_bytes();
+        window(server, None, counters, memory);
         let (mut quiet, mut busy, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..runs {
-            quiet.push(window(server, None, counters));
+            quiet.push(window(server, None, counters, memory));
             if work == Work::Snapshot {
                 assert_eq!(server.connect().ask("stats reset\r\n"), "RESET");
             }
-            busy.push(window(server, Some(work), counters));
+            busy.push(window(server, Some(work), counters, memory));
             holds.extend(server.stat("lock_hold_max_us"));
         }
         report(work, &quiet, &busy, &holds);

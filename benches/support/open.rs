@@ -1,6 +1,7 @@
 //! An open load: every request is sent at its moment, whether or not those before it are answered,
 //! and its latency counts from that moment. So a server that stands still has to make up for all
-//! that became due meanwhile, as it would for clients that know nothing of each other.
+//! that became due meanwhile, as it would for clients that know nothing of each other. Only while a
+//! whole second's worth is unanswered does a request wait for an answer before it is sent.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -24,6 +25,8 @@ pub(crate) struct Stream {
     rate: u64,
     /// Writes the next request down.
     request: Writer,
+    /// When the first one is due.
+    phase: Duration,
     made: u64,
     /// When those were due that are not answered yet, from the beginning of the load.
     due: VecDeque<Duration>,
@@ -33,9 +36,10 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// The first request is due within `phase`, a share of the time between two.
     pub(crate) fn new(
         client: Client,
-        rate: u64,
+        (rate, phase): (u64, f64),
         request: impl FnMut(&mut Vec<u8>) + Send + 'static,
     ) -> Self {
         let socket = client.into_stream();
@@ -44,6 +48,7 @@ impl Stream {
             socket,
             rate,
             request: Box::new(request),
+            phase: Duration::from_secs_f64(phase / rate as f64),
             made: 0,
             due: VecDeque::new(),
             unsent: Vec::new(),
@@ -54,17 +59,21 @@ impl Stream {
     /// When the next request is due. None while a second's worth is unanswered: a server that
     /// cannot keep up gets the next when it has answered one, and that one is late already.
     fn next_due(&self) -> Option<Duration> {
-        let due = Duration::from_nanos(self.made * 1_000_000_000 / self.rate);
+        let due = self.phase + Duration::from_nanos(self.made * 1_000_000_000 / self.rate);
         ((self.due.len() as u64) < self.rate).then_some(due)
     }
 
-    /// Makes every request that is due, and sends what the system takes.
-    fn send(&mut self, now: Duration) {
+    /// Makes every request that is due.
+    fn make(&mut self, now: Duration) {
         while let Some(due) = self.next_due().filter(|&due| due <= now) {
             self.due.push_back(due);
             (self.request)(&mut self.unsent);
             self.made += 1;
         }
+    }
+
+    /// Sends what the system takes.
+    fn send(&mut self) {
         while !self.unsent.is_empty() {
             let sent = match self.socket.write(&self.unsent) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -96,22 +105,34 @@ impl Stream {
     }
 }
 
-/// Sends at the rates of the streams until it is told to stop, and waits for the last replies;
-/// answers the latencies in microseconds.
-pub(crate) fn run(mut streams: Vec<Stream>, stop: &AtomicBool) -> Vec<u32> {
+/// What came of a load.
+pub(crate) struct Answers {
+    /// In microseconds, those of the last replies included.
+    pub(crate) latencies: Vec<u32>,
+    /// How many came before the load was told to stop.
+    pub(crate) in_time: usize,
+}
+
+/// Sends at the rates of the streams until it is told to stop, and waits for the last replies.
+pub(crate) fn run(mut streams: Vec<Stream>, stop: &AtomicBool) -> Answers {
     let (mut latencies, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-    let begun = Instant::now();
+    let (begun, mut in_time) = (Instant::now(), None);
     loop {
-        let wait = if !stop.load(Relaxed) {
-            for stream in &mut streams {
-                stream.send(begun.elapsed());
-            }
-            let next = streams.iter().filter_map(Stream::next_due).min();
-            next.map_or(LOOK_EVERY, |next| next.saturating_sub(begun.elapsed()))
-        } else if streams.iter().all(|stream| stream.due.is_empty()) {
-            return latencies;
+        if stop.load(Relaxed) {
+            in_time.get_or_insert(latencies.len());
         } else {
-            LOOK_EVERY
+            for stream in &mut streams {
+                stream.make(begun.elapsed());
+            }
+        }
+        streams.iter_mut().for_each(Stream::send);
+        let due = streams.iter().filter_map(Stream::next_due).min();
+        let wait = match in_time {
+            Some(in_time) if streams.iter().all(|stream| stream.due.is_empty()) => {
+                return Answers { latencies, in_time };
+            }
+            Some(_) => LOOK_EVERY,
+            None => due.map_or(LOOK_EVERY, |due| due.saturating_sub(begun.elapsed())),
         };
         for at in readable(&streams, wait) {
             streams[at].receive(begun, &mut buffer, &mut latencies);
@@ -119,16 +140,20 @@ pub(crate) fn run(mut streams: Vec<Stream>, stop: &AtomicBool) -> Vec<u32> {
     }
 }
 
-/// The streams that have something to read, once one has or the time is over.
+/// The streams that have something to read, once one has, or room for what is unsent, or the time
+/// is over.
 fn readable(streams: &[Stream], wait: Duration) -> Vec<usize> {
-    let fds = streams
-        .iter()
-        .map(|stream| PollFd::new(&stream.socket, PollFlags::IN));
+    let fds = streams.iter().map(|stream| {
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, !stream.unsent.is_empty());
+        PollFd::new(&stream.socket, flags)
+    });
     let mut fds: Vec<PollFd<'_>> = fds.collect();
     poll(&mut fds, Some(&Timespec::try_from(wait).unwrap())).unwrap();
-    let ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    let read = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+    let ready = fds.iter().map(|fd| fd.revents().intersects(read));
+    let ready = ready.enumerate();
     ready
-        .enumerate()
         .filter_map(|(at, ready)| ready.then_some(at))
         .collect()
 }

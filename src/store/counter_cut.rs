@@ -79,3 +79,37 @@ impl<N: Number> CounterCut<N> {
         numbers.or_else(|| self.wholes.pop_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_takes_what_it_takes_in_its_table_and_comes_back_as_it_was() {
+        let mut cut = CounterCut::<u32>::new(0);
+        for id in 0..100_000 {
+            cut.keep(Some(Whole::new(Slot { id, value: id }, None)));
+        }
+        let numbers = cut.bytes();
+        assert!((800_000..900_000).contains(&numbers), "{numbers} bytes");
+        let whole = |id| Whole {
+            counter: Slot { id, value: id },
+            flags: 1,
+            expires: Expiry::NEVER,
+        };
+        for id in 100_000..200_000 {
+            cut.keep(Some(whole(id)));
+        }
+        assert!(cut.bytes() >= numbers + 100_000 * size_of::<Whole<u32>>());
+        let mut ids = Vec::new();
+        while let Some(kept) = cut.next_kept() {
+            for whole in kept {
+                assert_eq!(whole.counter.value, whole.counter.id);
+                assert_eq!(whole.is_number_only(), whole.counter.id < 100_000);
+                ids.push(whole.counter.id);
+            }
+        }
+        ids.sort_unstable();
+        assert!(ids.into_iter().eq(0..200_000));
+    }
+}

@@ -16,6 +16,7 @@ use super::sweep::Swept;
 use super::walk::{Layout, Spot};
 use crate::clock::{Expiry, Time};
 use crate::command::View;
+use crate::pages::Pages;
 
 /// A number as a table keeps it.
 pub(super) trait Number: Copy + Default {
@@ -63,7 +64,7 @@ pub(super) struct Extra {
 /// The counters of one type in one shard.
 pub(super) struct Counters<N: Number> {
     numbers: Slots<N::Line>,
-    extras: HashTable<Extra>,
+    extras: HashTable<Extra, Pages>,
     /// The bucket of `extras` that a sweep is at.
     swept: usize,
     /// How often the counters may have moved to other buckets.
@@ -113,7 +114,7 @@ impl<N: Number> Counters<N> {
     pub(super) fn new() -> Self {
         Self {
             numbers: Slots::new(),
-            extras: HashTable::new(),
+            extras: HashTable::new_in(Pages),
             swept: 0,
             moves: 0,
             cut: None,
@@ -365,7 +366,7 @@ impl<N: Number> Counters<N> {
             let number = M::pack(counter.value.unpack());
             numbers.insert(hashing, hashing.id(counter.id), counter.id, number);
         }
-        let mut extras = HashTable::with_capacity(self.extras.len());
+        let mut extras = HashTable::with_capacity_in(self.extras.len(), Pages);
         for &Extra { id, flags, expires } in &self.extras {
             let extra = Extra { id, flags, expires };
             extras.insert_unique(hashing.id(id), extra, |extra| hashing.id(extra.id));
