@@ -1,10 +1,11 @@
 //! What one table held at the cut of a snapshot and has changed since, kept aside until the
 //! snapshot takes it; see [`super::cut`].
 //!
-//! Invariant: an entry of the cut is either in its bucket, which is owed, or in a list of what
-//! was kept (a table of counters has two). A bucket is owed until it has been taken, kept aside, or given to another entry: one
-//! bit a bucket says so. Lists are made of chunks that never move: all tables fill alike, and if
-//! each had to be copied whenever it doubles, one fan-out would pay for all of them at once.
+//! Invariant: an entry of the cut is either in its bucket, which is owed, or in a list of what was
+//! kept (a table of counters has two). A bucket is owed until it has been taken, kept aside, or
+//! given to another entry: one bit a bucket says so. Lists are made of chunks that never move: all
+//! tables fill alike, and if each had to be copied whenever it doubles, one fan-out would pay for
+//! all of them at once.
 
 use std::ops::Range;
 
