@@ -6,8 +6,7 @@
 //! sent at its moment, from which its latency counts (`support/open.rs`).
 //! Windows with and without a snapshot take turns, five of each or WINDOWS. Memory is the
 //! proportional set size of the server and its children, beside what it was before the first
-//! window. "Stolen" is what the host of a virtual
-//! machine took.
+//! window. "Stolen" is what the host of a virtual machine took.
 
 #![expect(
     clippy::unwrap_used,
@@ -97,9 +96,7 @@ impl Random {
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((bits ^ (bits >> 31)) % end as u64) as usize
     }
-}
 
-impl Random {
     /// From 0 to 1.
     fn share(&mut self) -> f64 {
         self.below(1 << 20) as f64 / f64::from(1 << 20)

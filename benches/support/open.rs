@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::wire::Client;
+use super::wire::{Client, no_error};
 
 /// How long to wait for replies at a time if nothing is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -93,11 +93,7 @@ impl Stream {
                 self.line.push(byte);
                 continue;
             }
-            let reply = std::str::from_utf8(&self.line).unwrap();
-            assert!(
-                !reply.starts_with('-') && !reply.contains("ERROR"),
-                "{reply}"
-            );
+            no_error(std::str::from_utf8(&self.line).unwrap());
             self.line.clear();
             let due = self.due.pop_front().unwrap();
             latencies.push(u32::try_from(now.saturating_sub(due).as_micros()).unwrap_or(u32::MAX));

@@ -138,9 +138,7 @@ impl Client {
 
     /// A line that is no error.
     pub(crate) fn reply(&mut self) -> &str {
-        let line = self.line();
-        assert!(!line.starts_with('-') && !line.contains("ERROR"), "{line}");
-        line
+        no_error(self.line())
     }
 
     /// Sends a request and reads a line that is no error.
@@ -173,6 +171,12 @@ impl Client {
             }
         }
     }
+}
+
+/// The line, which must not say in either dialect that something went wrong.
+pub(crate) fn no_error(line: &str) -> &str {
+    assert!(!line.starts_with('-') && !line.contains("ERROR"), "{line}");
+    line
 }
 
 /// Numbers that look random, each once: a permutation of 32 bits.

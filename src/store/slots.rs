@@ -281,12 +281,12 @@ impl<L: Line> Slots<L> {
         value: L::Value,
     ) -> Option<usize> {
         if self.is_full_for(id) {
-            let lines = self.lines.len();
-            let lines = if self.entries * 2 > self.buckets() || lines == 0 {
-                (lines * 2).max(1)
+            let times = if self.entries * 2 > self.buckets() {
+                2
             } else {
-                lines
+                1
             };
+            let lines = (self.lines.len() * times).max(1);
             self.lay_out_as(self.empty_beside(hashing, id), lines, hashing);
         }
         let Empty { vacant, removed } = self.placing.empty;
